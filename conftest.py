@@ -1,0 +1,22 @@
+"""What tests and docstring examples share."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import settings
+
+import lakehouse as lh
+
+# The suite tries the same examples every time; `make soak` tries many more, and others each time.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.register_profile("soak", deadline=None, max_examples=1000)
+settings.load_profile("suite")
+
+
+@pytest.fixture(autouse=True)
+def docstring_examples(request, monkeypatch, doctest_namespace):
+    """Examples start in an empty folder, named `folder`, with the imports that any reader would guess."""
+    if isinstance(request.node, pytest.DoctestItem):
+        folder = request.getfixturevalue("tmp_path")
+        monkeypatch.chdir(folder)
+        doctest_namespace |= {"folder": folder, "lh": lh, "np": np, "pa": pa}

@@ -1,0 +1,38 @@
+"""The one place where Lance is imported: thread counts first, and never after a fork."""
+
+from __future__ import annotations
+
+import os
+
+from lakehouse.errors import UnsupportedTableError
+
+# Lance 14 sizes its compute pool as cores - 2 and hangs on writes with one I/O thread; it logs each
+# DataReplacement as "not stable yet", which the version range and the conflict tests answer.
+_DEFAULTS = {
+    "LANCE_CPU_THREADS": str(os.cpu_count() or 1),
+    "LANCE_IO_THREADS": str(max(8, 2 * (os.cpu_count() or 1))),
+    "LANCE_LOG": "error",
+}
+for _name, _value in _DEFAULTS.items():
+    os.environ.setdefault(_name, _value)
+
+import lance  # noqa: E402 - after its environment
+
+_IMPORTED_IN = os.getpid()
+
+__all__ = ["check_process", "lance"]
+
+
+def check_process() -> None:
+    """Refuse to work in a forked child, where Lance's threads are missing and it crashes or hangs.
+
+    Raises
+    ------
+    UnsupportedTableError
+        This process was forked after Lance was imported.
+    """
+    if os.getpid() != _IMPORTED_IN:
+        raise UnsupportedTableError(
+            "this process was forked after Lance was loaded, and Lance does not survive a fork; start workers "
+            'with multiprocessing.get_context("spawn") or "forkserver" (DataLoader: multiprocessing_context="spawn")'
+        )

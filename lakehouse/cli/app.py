@@ -1,0 +1,72 @@
+"""The program: its verbs, its options, and how it ends."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import lakehouse as lh
+from lakehouse.cli import demo, features, queries, schemas, tables, versions
+from lakehouse.errors import LakehouseError
+
+__all__ = ["app", "main"]
+
+
+class _Program(TyperGroup):
+    """Ends with one line, not a traceback, where the library says what is wrong."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LakehouseError as error:
+            if ctx.params["debug"]:
+                raise
+            print(f"lakehouse: {_one_line(error)}", file=sys.stderr)
+            raise typer.Exit(1) from error
+
+
+def _one_line(error: LakehouseError) -> str:
+    return " ".join(str(error).split())
+
+
+app = typer.Typer(
+    cls=_Program,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Lance tables of images, video, audio and text: feature columns, SQL, search, and no server.\n\n"
+    "A target is LAKE, LAKE/TABLE or LAKE/TABLE@VERSION (a number or a tag); LAKE is a folder or a URL.",
+    epilog="Start with: lakehouse demo",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(lh.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[  # noqa: ARG001 - dealt with by its callback
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+) -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("lakehouse").setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+for _room in (demo, tables, queries, schemas, features, versions):
+    _room.register(app)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

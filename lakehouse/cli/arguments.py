@@ -1,0 +1,116 @@
+"""What the verbs have in common: how a target, a function or a parameter is typed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import pyarrow as pa
+import typer
+
+import lakehouse as lh
+from lakehouse.cli.target import Target, parse_target
+from lakehouse.errors import InvalidArgumentError
+from lakehouse.location import Location
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lakehouse.features.udf import UDF
+    from lakehouse.lake import Lake
+    from lakehouse.table import Table
+
+__all__ = [
+    "AsJson",
+    "ColumnsOption",
+    "LakeTarget",
+    "TableTarget",
+    "WhereOption",
+    "as_names",
+    "is_table",
+    "key_value",
+    "load_udf",
+    "open_lake",
+    "open_table",
+    "target_of",
+    "typed_value",
+    "verb",
+]
+
+LakeTarget = Annotated[str, typer.Argument(metavar="LAKE", help="A folder or a URL.", show_default=False)]
+TableTarget = Annotated[
+    str,
+    typer.Argument(metavar="LAKE/TABLE[@VERSION]", help="A table, at a version or tag.", show_default=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+ColumnsOption = Annotated[
+    str | None, typer.Option("--columns", "-c", metavar="A,B", help="These columns only.", show_default=False)
+]
+WhereOption = Annotated[
+    str | None, typer.Option("--where", metavar="SQL", help="Only rows this is true of.", show_default=False)
+]
+
+
+def verb(app: typer.Typer, example: str, name: str | None = None) -> Callable[[Any], Any]:
+    """Register a command with an example under its help."""
+    return app.command(name, epilog=f"Example: lakehouse {example}")
+
+
+def target_of(text: str, is_table: bool | Callable[[str], bool]) -> Target:
+    """Read a target; what is wrong with it is wrong usage."""
+    try:
+        return parse_target(text, is_table)
+    except InvalidArgumentError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def open_lake(text: str) -> Lake:
+    """Open ``LAKE``."""
+    return lh.connect(target_of(text, is_table=False).lake)
+
+
+def open_table(text: str) -> Table:
+    """Open ``LAKE/TABLE[@VERSION]``."""
+    target = target_of(text, is_table=True)
+    return lh.connect(target.lake).open_table(str(target.table), version=target.version)
+
+
+def is_table(path: str) -> bool:
+    """Tell whether there is a table's folder."""
+    return Location.of(path).exists("_versions")
+
+
+def key_value(table: Table, text: str) -> Any:
+    """Read a key as the table's key column has it."""
+    key = table.snapshot().key
+    if key is not None and pa.types.is_integer(table.schema.field(key).type) and text.lstrip("-").isdigit():
+        return int(text)
+    return text
+
+
+def as_names(text: str | None) -> list[str] | None:
+    """Read ``a,b``."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def typed_value(text: str) -> Any:
+    """Read a value as JSON has it, else as the text it is: ``512``, ``true``, ``[0.1, 0.2]``, ``train``."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def load_udf(text: str) -> UDF:
+    """Import ``module:function``; modules of the current folder are found."""
+    from lakehouse.features.udf import import_udf
+
+    module, _, name = text.partition(":")
+    if not module or not name:
+        raise typer.BadParameter(f"{text!r} names no function; write MODULE:FUNCTION, as in my_features:phash")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    return import_udf(text)

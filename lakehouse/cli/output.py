@@ -1,0 +1,145 @@
+"""What a command says: for people on a console, or as JSON for programs."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
+
+from lakehouse.display import format_nbytes, format_value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import RenderableType
+
+    from lakehouse.info import TableInfo
+
+__all__ = ["Change", "Output", "fields", "grid", "plain", "rows_grid"]
+
+_CELL_CHARS = 48
+_PIPED_WIDTH = 200  # columns, where there is no terminal that has a width
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a write did to a table's bytes, seen from outside.
+
+    Parameters
+    ----------
+    version
+        The version it made.
+    nbytes_written
+        What the table's folder grew by.
+    nbytes_untouched
+        What the columns occupied before; none of it was read again or written.
+    """
+
+    version: int
+    nbytes_written: int
+    nbytes_untouched: int
+
+    @classmethod
+    def between(cls, before: TableInfo, after: TableInfo) -> Change:
+        """Compare a table before and after."""
+        return cls(after.version, max(0, after.nbytes_on_disk - before.nbytes_on_disk), before.nbytes)
+
+    def __str__(self) -> str:
+        written, untouched = format_nbytes(self.nbytes_written), format_nbytes(self.nbytes_untouched)
+        return f"version {self.version}: {written} written, {untouched} untouched"
+
+
+class Output:
+    """Standard output of one command.
+
+    Parameters
+    ----------
+    as_json
+        Print one JSON document and nothing else.
+    """
+
+    def __init__(self, as_json: bool = False) -> None:
+        self._as_json = as_json
+        # markup and emoji off: what a table holds is printed as it is
+        self.console = Console(
+            width=None if sys.stdout.isatty() else _PIPED_WIDTH, markup=False, emoji=False, highlight=False
+        )
+
+    def show(self, result: Any, *parts: RenderableType) -> None:
+        """Print `result` as JSON, or `parts` one under the other."""
+        if self._as_json:
+            print(json.dumps(plain(result), ensure_ascii=False, indent=2))
+            return
+        for part in parts:
+            self.console.print(part, soft_wrap=isinstance(part, str))
+
+
+def plain(value: Any) -> Any:
+    """Turn a result into what JSON has.
+
+    Media become ``{"nbytes": …}``; numbers that JSON lacks (NaN, infinity) become null.
+
+    Examples
+    --------
+    >>> plain({"id": 1, "image": b"....", "score": float("nan")})
+    {'id': 1, 'image': {'nbytes': 4}, 'score': None}
+    """
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return {"nbytes": len(value)}
+    if isinstance(value, (dt.datetime, dt.date, dt.time)):
+        return value.isoformat()
+    if hasattr(value, "tolist"):  # NumPy
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return str(value)
+
+
+def grid(
+    heads: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[str] = (), title: str | None = None
+) -> Grid:
+    """Lay out rows under heads; columns named in `right` are set flush right."""
+    table = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", title=title, title_justify="left")
+    for head in heads:
+        table.add_column(Text(head), justify="right" if head in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(format_value(value)) for value in row))
+    return table
+
+
+def fields(pairs: Mapping[str, Any]) -> Grid:
+    """Lay out names and values, one a line."""
+    table = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in pairs.items():
+        table.add_row(Text(name), Text(format_value(value, 500)))
+    return table
+
+
+def rows_grid(rows: Sequence[Mapping[str, Any]], names: Sequence[str], width: int) -> list[RenderableType]:
+    """Lay out rows of a table in `width` characters; columns that do not fit are named under them."""
+    shown = [[format_value(row[name], _CELL_CHARS) for name in names] for row in rows]
+    widths = [max(map(cell_len, (name, *(line[i] for line in shown)))) + 2 for i, name in enumerate(names)]
+    kept = max(1, sum(sum(widths[: i + 1]) <= width for i in range(len(names))))
+    numbers = [n for n in names if any(isinstance(row[n], (int, float)) for row in rows)]
+    table = grid(names[:kept], [line[:kept] for line in shown], right=numbers)
+    hidden = names[kept:]
+    return [table, f"… and the columns {', '.join(hidden)}"] if hidden else [table]

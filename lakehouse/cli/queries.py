@@ -1,0 +1,145 @@
+"""Verbs that ask: sql, search, index."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import lakehouse as lh
+from lakehouse.cli.arguments import (
+    AsJson,
+    ColumnsOption,
+    LakeTarget,
+    TableTarget,
+    WhereOption,
+    as_names,
+    key_value,
+    open_lake,
+    open_table,
+    typed_value,
+    verb,
+)
+from lakehouse.cli.output import Change, Output, grid, rows_grid
+from lakehouse.display import format_nbytes
+
+if TYPE_CHECKING:
+    from lakehouse.table import Table
+
+__all__ = ["register"]
+
+_SHOWN_ROWS = 50
+
+
+class IndexKind(StrEnum):
+    """Kinds of index."""
+
+    ivf_pq = "ivf-pq"
+    btree = "btree"
+
+
+_INDEXES = {IndexKind.ivf_pq: "IvfPq", IndexKind.btree: "BTree"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module."""
+    verb(app, 'sql lake "SELECT split, count(*) FROM pets WHERE width > \\$w GROUP BY 1" --param w=512')(sql)
+    verb(app, "search lake/pets embedding --like 3f2a9c -k 5")(search)
+    verb(app, "index lake/pets embedding --kind ivf-pq")(index)
+
+
+def sql(
+    lake: LakeTarget,
+    query: Annotated[str, typer.Argument(metavar="SQL", help="DuckDB's SQL; tables by name.")],
+    params: Annotated[
+        list[str] | None,
+        typer.Option("--param", metavar="NAME=VALUE", help="A value for $NAME.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.parquet", help="Write the result here.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask with SQL; nothing is written to the lake."""
+    result = open_lake(lake).sql(query, _parameters(params or []))
+    output = Output(as_json)
+    if out is not None:
+        result.write_parquet(str(out))
+        nbytes = out.stat().st_size
+        output.show({"file": str(out), "nbytes_written": nbytes}, f"wrote {format_nbytes(nbytes)} to {out}")
+        return
+    reader = result.batches()
+    rows = (row for batch in reader for row in batch.to_pylist())
+    shown = list(rows if as_json else islice(rows, _SHOWN_ROWS))
+    more = [f"… the first {_SHOWN_ROWS} rows; --out FILE.parquet or --json gives all"] if next(rows, None) else []
+    output.show(shown, *rows_grid(shown, reader.schema.names, output.console.width), *more)
+
+
+def _parameters(texts: list[str]) -> dict[str, Any] | None:
+    pairs = [text.partition("=") for text in texts]
+    for name, equals, _ in pairs:
+        if not name or not equals:
+            raise typer.BadParameter(f"{name!r} gives no value; write --param NAME=VALUE")
+    return {name: typed_value(value) for name, _, value in pairs} or None
+
+
+def search(
+    target: TableTarget,
+    column: Annotated[str, typer.Argument(metavar="COLUMN", help="A vector column.")],
+    like: Annotated[
+        str | None, typer.Option("--like", metavar="KEY", help="Near to this row.", show_default=False)
+    ] = None,
+    vector: Annotated[
+        str | None, typer.Option("--vector", metavar="JSON", help="Near to this vector.", show_default=False)
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 10,
+    where: WhereOption = None,
+    columns: ColumnsOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the rows nearest to a row or a vector."""
+    table = open_table(target)
+    if (like is None) == (vector is None):
+        raise typer.BadParameter("give one of --like KEY and --vector JSON")
+    query = typed_value(vector) if vector is not None else _vector_of(table, str(like), column)
+    hits = table.search(query, column=column, k=k, where=where, columns=as_names(columns))
+    rows = hits.to_pylist()
+    out = Output(as_json)
+    out.show(rows, *rows_grid(rows, hits.schema.names, out.console.width))
+
+
+def _vector_of(table: Table, key: str, column: str) -> Any:
+    return table.get([key_value(table, key)], columns=[column])[column][0].as_py()
+
+
+def index(
+    target: TableTarget,
+    column: Annotated[
+        str | None, typer.Argument(metavar="[COLUMN]", help="Build one here; none: list them.", show_default=False)
+    ] = None,
+    kind: Annotated[
+        IndexKind | None, typer.Option("--kind", help="Default: what fits the column.", show_default=False)
+    ] = None,
+    drop: Annotated[bool, typer.Option("--drop", help="Remove the column's index.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List, build or drop search indexes."""
+    table = open_table(target)
+    out = Output(as_json)
+    if column is None:
+        rows = table.indexes().to_pylist()
+        told = grid(list(rows[0]), [list(row.values()) for row in rows]) if rows else f"no indexes on {table.name}"
+        out.show(rows, told)
+        return
+    before = table.info()
+    if drop:
+        table.drop_index(column)
+    else:
+        table.create_index(column, *([getattr(lh, _INDEXES[kind])()] if kind else []))
+    change = Change.between(before, table.info())
+    verb_done = "dropped" if drop else "built"
+    out.show({"column": column, **asdict(change)}, f"{verb_done} the index on {column}; {change}")

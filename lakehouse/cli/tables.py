@@ -1,0 +1,264 @@
+"""Verbs about lakes, tables and rows: init, ls, info, head, get, add."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import lakehouse as lh
+from lakehouse.cli.arguments import (
+    AsJson,
+    ColumnsOption,
+    LakeTarget,
+    TableTarget,
+    as_names,
+    is_table,
+    key_value,
+    open_lake,
+    open_table,
+    target_of,
+    verb,
+)
+from lakehouse.cli.output import Output, fields, grid, rows_grid
+from lakehouse.display import count, first_rows, format_nbytes, format_value
+from lakehouse.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lakehouse.info import ColumnInfo, TableInfo
+
+__all__ = ["kind_of", "register"]
+
+
+class Kind(StrEnum):
+    """What files are read as."""
+
+    images = "images"
+    videos = "videos"
+    texts = "texts"
+    parquet = "parquet"
+
+
+class OnBadRows(StrEnum):
+    """What becomes of a file that cannot be stored."""
+
+    raise_ = "raise"
+    skip = "skip"
+    record = "record"
+
+
+_READERS = {
+    Kind.images: "read_images",
+    Kind.videos: "read_videos",
+    Kind.texts: "read_texts",
+    Kind.parquet: "read_parquet",
+}
+_KIND_OF_MEDIA = {"image": Kind.images, "video": Kind.videos, "text": Kind.texts}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module."""
+    verb(app, "init lake/pets --schema images")(init)
+    verb(app, "ls lake")(ls)
+    verb(app, "info lake/pets@3")(info)
+    verb(app, "head lake/pets -n 3 --columns id,width")(head)
+    verb(app, "get lake/pets 3f2a9c --save cat.jpg")(get)
+    verb(app, "add lake/pets photos/ --on-bad-rows record")(add)
+
+
+def init(
+    target: Annotated[str, typer.Argument(metavar="LAKE[/TABLE]", help="A lake, or a new table with --schema.")],
+    schema: Annotated[
+        str | None,
+        typer.Option(
+            "--schema", metavar="NAME|FILE", help="images, videos, documents, or a TOML file.", show_default=False
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a lake, and with --schema a table in it."""
+    found = target_of(target, is_table=schema is not None)
+    lake = lh.connect(found.lake)
+    out = Output(as_json)
+    if found.table is None:
+        Path(lake.uri).mkdir(parents=True, exist_ok=True)
+        out.show({"lake": lake.uri, "tables": lake.table_names()}, f"the lake {lake.uri} is there")
+        return
+    table = lake.create_table(found.table, schema=schema)
+    facts = table.info()
+    out.show(
+        asdict(facts),
+        f"made the table {facts.name} of {count(len(facts.columns), 'column')} in {lake.uri}; no rows yet",
+        _columns(facts),
+    )
+
+
+def ls(lake: LakeTarget, as_json: AsJson = False) -> None:
+    """List the tables of a lake."""
+    opened = open_lake(lake)
+    facts = [opened.open_table(name).info() for name in opened.table_names()]
+    names = ["table", "rows", "columns", "features", "version", "bytes", "on disk"]
+    rows = [
+        (
+            f.name,
+            f"{f.num_rows:,}",
+            len(f.columns),
+            sum(bool(c.feature) for c in f.columns),
+            f.version,
+            format_nbytes(f.nbytes),
+            format_nbytes(f.nbytes_on_disk),
+        )
+        for f in facts
+    ]
+    empty = f"no tables in {opened.uri}; lakehouse init {lake}/NAME --schema images makes one"
+    Output(as_json).show([asdict(f) for f in facts], grid(names, rows, right=names[1:]) if rows else empty)
+
+
+def info(
+    target: Annotated[str, typer.Argument(metavar="LAKE[/TABLE[@VERSION]]", help="A lake or a table.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show rows, columns, bytes, fragments, versions and indexes."""
+    found = target_of(target, is_table)
+    if found.table is None:
+        ls(found.lake, as_json)
+        return
+    table = open_table(target)
+    facts = table.info()
+    summary = {
+        "table": facts.uri,
+        "rows": f"{facts.num_rows:,}",
+        "key": facts.key or "none",
+        "version": f"{facts.version} ({count(facts.num_versions, 'version')} kept)",
+        "fragments": f"{facts.num_fragments:,}",
+        "bytes": f"{format_nbytes(facts.nbytes)} in this version, {format_nbytes(facts.nbytes_on_disk)} on disk",
+        "indexes": ", ".join(facts.indexes) or "none",
+    }
+    Output(as_json).show(asdict(facts), fields(summary), "", _columns(facts))
+
+
+def head(
+    target: TableTarget,
+    n: Annotated[int, typer.Option("-n", min=1, help="How many rows.")] = 5,
+    columns: ColumnsOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the first rows; of media, the size."""
+    table = open_table(target)
+    snapshot = table.snapshot()
+    names = snapshot.columns(as_names(columns))
+    rows = [{name: row[name] for name in names} for row in first_rows(snapshot, n)]
+    out = Output(as_json)
+    out.show(rows, *rows_grid(rows, names, out.console.width))
+
+
+def get(
+    target: TableTarget,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The row's key.")],
+    columns: ColumnsOption = None,
+    save: Annotated[
+        Path | None, typer.Option("--save", metavar="FILE", help="Write the row's medium here.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one row, found by its key, and save its picture, video or text."""
+    table = open_table(target)
+    names = table.snapshot().columns(as_names(columns))
+    row = table[key_value(table, key)]
+    result: dict[str, Any] = {name: row[name] for name in names}
+    told = [fields({name: format_value(value, 500) for name, value in result.items()})]
+    if save is not None:
+        column = _medium(result)
+        nbytes = save.write_bytes(result[column].read())
+        result["saved"] = {"column": column, "file": str(save), "nbytes": nbytes}
+        told.append(f"wrote {column}, {format_nbytes(nbytes)}, to {save}")
+    Output(as_json).show(result, *told)
+
+
+def _medium(row: Mapping[str, Any]) -> str:
+    """Pick what --save writes: the only medium of the row, text after the others."""
+    media = {name: isinstance(value, lh.Text) for name, value in row.items() if hasattr(value, "read")}
+    wanted = [name for name, is_text in media.items() if not is_text] or list(media)
+    if len(wanted) != 1:
+        held = ", ".join(wanted) or "none"
+        raise InvalidArgumentError(f"the row's media: {held}; name the one to save with --columns")
+    return wanted[0]
+
+
+def _columns(facts: TableInfo) -> Any:
+    heads = ["column", "type", "bytes", "state", "meaning"]
+    lines = [(c.name, c.type, format_nbytes(c.nbytes or 0), _state(c), c.doc) for c in facts.columns]
+    return grid(heads, lines, right=("bytes",))
+
+
+def _state(column: ColumnInfo) -> str:
+    if not column.state or column.coverage is None:
+        return ""
+    failed = f", {column.num_failed:,} failed" if column.num_failed else ""
+    return f"{column.state}, {column.coverage:.0%}{failed}"
+
+
+def add(
+    target: TableTarget,
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE…", help="Folders, files, globs or URLs.", show_default=False)
+    ],
+    kind: Annotated[
+        Kind | None, typer.Option("--as", help="What the files are; default: what the table holds.")
+    ] = None,
+    on_bad_rows: Annotated[
+        OnBadRows, typer.Option("--on-bad-rows", help="raise stops; record keeps the reason (feature errors).")
+    ] = OnBadRows.raise_,
+    as_json: AsJson = False,
+) -> None:
+    """Add files as rows: each once, in one version, or none; after a kill the same call goes on."""
+    table = open_table(target)
+    before = table.info()
+    results = [table.add(_source(source, kind, before), on_bad_rows=on_bad_rows.value) for source in sources]
+    written = sum(result.nbytes_written for result in results)
+    total = {
+        "version": results[-1].version,
+        "num_rows": sum(result.num_rows for result in results),
+        "num_failed": sum(result.num_failed for result in results),
+        "nbytes_written": written,
+        "nbytes_untouched": before.nbytes,
+    }
+    added = f"added {count(total['num_rows'], 'row')} as version {total['version']}"
+    told = [f"{added}: {format_nbytes(written)} written, {format_nbytes(before.nbytes)} untouched"]
+    if total["num_failed"]:
+        told.append(f"left out {count(total['num_failed'], 'file')}; lakehouse feature errors {target} names them")
+    Output(as_json).show(total, *told)
+
+
+def _source(source: str, kind: Kind | None, facts: TableInfo) -> Any:
+    found = kind or kind_of(source, [column.media for column in facts.columns if column.media])
+    return getattr(lh, _READERS[found])(source)
+
+
+def kind_of(source: str, media: list[str]) -> Kind:
+    """Tell what files are read as, from their name and the media of the table they go into.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Neither says it.
+
+    Examples
+    --------
+    >>> kind_of("photos/", ["image"]).value, kind_of("rows/*.parquet", ["image"]).value
+    ('images', 'parquet')
+    """
+    if source.endswith((".parquet", ".pq")):
+        return Kind.parquet
+    kinds = {_KIND_OF_MEDIA[name] for name in media if name in _KIND_OF_MEDIA}
+    if len(kinds) > 1:
+        kinds -= {Kind.texts}  # a caption beside a picture does not make a table of texts
+    if len(kinds) != 1:
+        held = ", ".join(sorted(k.value for k in kinds)) or "no media"
+        raise InvalidArgumentError(f"the table holds {held}; say what {source!r} is with --as")
+    return kinds.pop()

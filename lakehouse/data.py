@@ -1,0 +1,166 @@
+"""What `add` takes: Arrow, pandas, dictionaries, generators, SQL results, files. All become a stream of chunks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import pyarrow as pa
+
+from lakehouse.errors import InvalidArgumentError, SchemaError
+from lakehouse.failures import RowFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+_ROWS = 1024  # dictionaries turned into one batch
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows of a source.
+
+    Parameters
+    ----------
+    batch
+        The rows that could be read.
+    items
+        The keys of all items (files) this chunk covers, failed ones included; empty for plain data.
+    failures
+        The items that could not be read.
+    """
+
+    batch: pa.RecordBatch
+    items: tuple[str, ...] = ()
+    failures: tuple[RowFailure, ...] = ()
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Something that can be added to a table and resumed after a kill: a folder of files."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns it brings."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What it reads and how; the same source after a kill has the same fingerprint."""
+
+    def count(self) -> int | None:
+        """Return the number of items if it is cheap to know."""
+
+    def chunks(self, done: Container[str] = frozenset()) -> Iterator[Chunk]:
+        """Yield the rows in a stable order, without reading items in `done` again."""
+
+
+@dataclass(frozen=True)
+class PlainData:
+    """Data in memory or from a generator; a killed `add` of it starts over."""
+
+    schema: pa.Schema
+    batches: Iterable[pa.RecordBatch]
+    num_rows: int | None = None
+    fingerprint: str = ""
+
+    def count(self) -> int | None:
+        """Return the number of rows, if known."""
+        return self.num_rows
+
+    def chunks(self, done: Container[str] = frozenset()) -> Iterator[Chunk]:  # noqa: ARG002 - nothing to resume
+        """Yield the batches."""
+        return (Chunk(batch) for batch in self.batches)
+
+
+def as_source(data: Any, schema: pa.Schema | None = None) -> Source:
+    """Turn whatever a user hands in into a source.
+
+    Parameters
+    ----------
+    data
+        A `Source`; anything with the Arrow stream interface (pyarrow, pandas 3, polars, a SQL result); a list or a
+        generator of dictionaries, record batches or tables.
+    schema
+        The table's columns, for dictionaries, whose values have no Arrow type of their own.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Data of another kind.
+    """
+    if isinstance(data, Source):
+        return data
+    if isinstance(data, pa.RecordBatch):
+        return PlainData(data.schema, [data], data.num_rows)
+    if hasattr(data, "__arrow_c_stream__"):
+        reader = pa.RecordBatchReader.from_stream(data)
+        fields = [f for f in reader.schema if f.name != "__index_level_0__"]
+        names = [f.name for f in fields]
+        num_rows = len(data) if hasattr(data, "__len__") else None
+        return PlainData(pa.schema(fields), (batch.select(names) for batch in reader), num_rows)
+    if isinstance(data, Mapping | str | bytes) or not isinstance(data, Iterable):
+        raise InvalidArgumentError(
+            f"cannot add a {type(data).__name__}; give Arrow, a DataFrame, a list of dictionaries, a generator of them, "
+            "or lh.read_images(…), lh.read_videos(…), lh.read_texts(…), lh.read_parquet(…)"
+        )
+    return _from_iterable(data, schema)
+
+
+def _from_iterable(data: Iterable[Any], schema: pa.Schema | None) -> PlainData:
+    num_rows = len(data) if isinstance(data, list) else None
+    items = iter(data)
+    first = next(items, None)
+    if first is None:
+        return PlainData(schema if schema is not None else pa.schema([]), [], 0)
+    items = itertools.chain([first], items)
+    if isinstance(first, pa.RecordBatch | pa.Table):
+        return PlainData(first.schema, (batch for table in items for batch in _batches_of(table)), None)
+    if not isinstance(first, Mapping):
+        raise InvalidArgumentError(f"the first item is a {type(first).__name__}; rows are dictionaries, record batches or tables")
+    head = list(itertools.islice(items, _ROWS))
+    fields = _fields_of(head, schema)
+    groups = itertools.chain([head], iter(lambda: list(itertools.islice(items, _ROWS)), []))
+    return PlainData(fields, (_from_rows(rows, fields) for rows in groups), num_rows)
+
+
+def _batches_of(table: pa.Table | pa.RecordBatch) -> list[pa.RecordBatch]:
+    return [table] if isinstance(table, pa.RecordBatch) else table.to_batches()
+
+
+def _fields_of(rows: list[Mapping[str, Any]], schema: pa.Schema | None) -> pa.Schema:
+    """The columns of dictionaries: typed by the table where it has them, else by Arrow from the first rows."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    if schema is None:
+        try:
+            return pa.Table.from_pylist(rows).schema
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise SchemaError(f"the rows do not agree on a type: {error}; give create_table a schema") from error
+    known = [field for field in schema if field.name in names]
+    strange = [pa.field(name, pa.null()) for name in names if name not in schema.names]
+    return pa.schema([*known, *strange])
+
+
+def _from_rows(rows: list[Mapping[str, Any]], fields: pa.Schema) -> pa.RecordBatch:
+    for row in rows:
+        if strange := [name for name in row if name not in fields.names]:
+            raise SchemaError(f"a row has {strange[0]!r}, the rows before have {', '.join(fields.names)}; give every row the same names")
+    columns = [_values(field, [row.get(field.name) for row in rows]) for field in fields]
+    return pa.RecordBatch.from_arrays(columns, names=fields.names)
+
+
+def _values(field: pa.Field, values: list[Any]) -> pa.Array:
+    """Values as the column's type where they fit, else as Arrow sees them, for `conform` to tell which row is bad."""
+    data_type = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    try:
+        return pa.array(values, data_type)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        for position, value in enumerate(values):
+            try:
+                pa.array([value], data_type)
+            except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+                raise SchemaError(
+                    f"row {position} of these has {value!r:.80} in column {field.name!r}, which is {field.type}"
+                ) from error
+        raise

@@ -1,0 +1,252 @@
+"""The steps of the demo: each does one thing with the library, on its own, and says what it did in numbers."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import lakehouse as lh
+from lakehouse.demo.features import brightness, palette
+from lakehouse.demo.files import make_files
+from lakehouse.display import count, format_nbytes
+from lakehouse.errors import BackfillError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lakehouse.info import TableInfo
+
+__all__ = ["STEPS", "Step"]
+
+_PARTS_BEFORE_KILL = 6  # of 13 batches of 16 rows
+_CHILD = (
+    "import sys, lakehouse as lh; lh.connect(sys.argv[1]).open_table('pictures').backfill('palette', progress=False)"
+)
+_SIDE_PX = 224
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step did.
+
+    Parameters
+    ----------
+    title
+        What it is about, in a few words.
+    code
+        The lines that did it, as a user writes them.
+    told
+        What came out, a line each.
+    figures
+        The same as numbers, by name.
+    """
+
+    title: str
+    code: str
+    told: tuple[str, ...]
+    figures: dict[str, Any]
+
+
+def _lake(folder: Path) -> Any:
+    return lh.connect(folder / "lake")
+
+
+def _pictures(folder: Path) -> Any:
+    return _lake(folder).open_table("pictures")
+
+
+def files(folder: Path) -> Step:
+    """Make the input."""
+    make_files(folder / "files")
+    found = [path for path in (folder / "files").rglob("*") if path.is_file()]
+    kinds = Counter(path.suffix for path in found)
+    nbytes = sum(path.stat().st_size for path in found)
+    counted = ", ".join((count(kinds[".jpg"], "picture"), count(kinds[".mp4"], "video"), count(kinds[".txt"], "text")))
+    told = [f"{counted}: {format_nbytes(nbytes)}; one picture is cut in half on purpose"]
+    if find_spec("skimage") is None:
+        told.append("the pictures are drawn; photographs come with: pip install 'lance-lakehouse[examples]'")
+    if find_spec("av") is None:
+        told.append("no video without PyAV: pip install 'lance-lakehouse[video]'")
+    return Step(
+        "Files, as they lie around", f"{folder / 'files'}/", tuple(told), {"nbytes": nbytes, "files": len(found)}
+    )
+
+
+def tables(folder: Path) -> Step:
+    """Store the input in three tables."""
+    lake = _lake(folder)
+    start = time.perf_counter()
+    told = []
+    figures = {}
+    for name, schema, read in (
+        ("pictures", "images", lh.read_images),
+        ("videos", "videos", lh.read_videos),
+        ("texts", "documents", lh.read_texts),
+    ):
+        table = lake.create_table(name, schema=schema)
+        source = folder / "files" / name
+        if not source.exists():
+            continue
+        result = table.add(read(f"{source}", label_from_folder=True), on_bad_rows="record", progress=False)
+        figures[name] = result.num_rows
+        told.append(f"{name}: {count(result.num_rows, 'row')}, {format_nbytes(result.nbytes_written)} written")
+    seconds = time.perf_counter() - start
+    errors = lake.open_table("pictures").errors().to_pylist()
+    told += [f"not stored: {_base(error['key'])}, {error['message']}" for error in errors]
+    code = (
+        'lake = lh.connect("lake")\n'
+        't = lake.create_table("pictures", schema="images")\n'
+        't.add(lh.read_images("files/pictures"), on_bad_rows="record")'
+    )
+    return Step(
+        "Three tables", code, (*told, f"all in {seconds:.1f} s"), figures | {"failed": len(errors), "seconds": seconds}
+    )
+
+
+def feature(folder: Path) -> Step:
+    """Add a column that is computed from the pictures."""
+    table = _pictures(folder)
+    before = table.info()
+    start = time.perf_counter()
+    table.add_columns({"brightness": brightness})
+    result = table.backfill("brightness", progress=False)
+    seconds = time.perf_counter() - start
+    figures = _bytes(before, table.info())
+    return Step(
+        "A feature column, computed from the pictures",
+        't.add_columns({"brightness": brightness})\nt.backfill("brightness")',
+        (f"{count(result.num_filled, 'row')} in {seconds:.1f} s: {_written(figures)}",),
+        {**figures, "seconds": seconds},
+    )
+
+
+def killed(folder: Path) -> Step:
+    """Kill a second feature's job halfway and run it again."""
+    table = _pictures(folder)
+    before = table.info()
+    table.add_columns({"palette": palette})
+    _kill_midway(folder)
+    result = table.backfill("palette", progress=False)
+    figures = _bytes(before, table.info())
+    computed, kept = result.num_computed, result.num_resumed
+    return Step(
+        "A second one, its job killed with SIGKILL on the way and called again",
+        't.add_columns({"palette": palette})\nt.backfill("palette")',
+        (
+            f"{kept:,} of {result.num_rows:,} rows were computed before the kill and not again; {computed:,} were left",
+            _written(figures),
+        ),
+        {**figures, "num_computed": computed, "num_resumed": kept},
+    )
+
+
+def _bytes(before: TableInfo, after: TableInfo) -> dict[str, int]:
+    return {"nbytes_written": after.nbytes_on_disk - before.nbytes_on_disk, "nbytes_untouched": before.nbytes}
+
+
+def _written(figures: dict[str, int]) -> str:
+    written, untouched = format_nbytes(figures["nbytes_written"]), format_nbytes(figures["nbytes_untouched"])
+    return f"{written} written, {untouched} untouched"
+
+
+def _kill_midway(folder: Path) -> None:
+    """Fill `palette` in a process of its own, and kill it once some batches are kept."""
+    kept = folder / "lake" / "_lakehouse" / "checkpoints"
+    command = [sys.executable, "-c", _CHILD, str(folder / "lake")]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # noqa: S603 - our own command line
+    while child.poll() is None:
+        if len(list(kept.rglob("*.arrow"))) >= _PARTS_BEFORE_KILL:
+            child.send_signal(signal.SIGKILL)
+        time.sleep(0.002)
+    if child.returncode != -signal.SIGKILL:
+        raise BackfillError(f"the process that was to be killed ended by itself: {child.communicate()[1].strip()}")
+    child.communicate()
+
+
+def sql(folder: Path) -> Step:
+    """Ask with SQL."""
+    query = "SELECT label, count(*) AS n, avg(brightness) AS mean FROM pictures GROUP BY 1 ORDER BY 3 DESC LIMIT 4"
+    rows = _lake(folder).sql(query).fetchall()
+    told = tuple(f"{label:<12} {n:>3}  {mean:.2f}" for label, n, mean in rows)
+    return Step("SQL over it", f'lake.sql("{query}")', told, {"rows": len(rows)})
+
+
+def one_row(folder: Path) -> Step:
+    """Find a row by its key and save its picture."""
+    table = _pictures(folder)
+    key = _whole(folder, "cat")
+    start = time.perf_counter()
+    row = table[key]
+    data = row["image"].read()
+    seconds = time.perf_counter() - start
+    (folder / "sample.jpg").write_bytes(data)
+    shape = f"{row['image'].info.width_px}x{row['image'].info.height_px} {row['image'].info.format}"
+    return Step(
+        "One row by its key",
+        f't["{key[:8]}…"]["image"].read()',
+        (f"{row['label']}: {shape}, {format_nbytes(len(data))} in {seconds * 1e3:.1f} ms, saved as sample.jpg",),
+        {"seconds": seconds, "nbytes": len(data)},
+    )
+
+
+def _whole(folder: Path, label: str) -> str:
+    """Return the key of a subject's whole picture, the first subject's if there is no such one."""
+    query = "SELECT id FROM pictures WHERE source_uri LIKE '%/whole.jpg' ORDER BY label = $label DESC, label LIMIT 1"
+    key: str = _lake(folder).sql(query, {"label": label}).fetchall()[0][0]
+    return key
+
+
+def similar(folder: Path, k: int = 6) -> Step:
+    """Find the pictures nearest in colour."""
+    table = _pictures(folder)
+    row = table.get([_whole(folder, "cat")], columns=["palette", "label"]).to_pylist()[0]
+    start = time.perf_counter()
+    hits = table.search(row["palette"], column="palette", k=k, columns=["label", "source_uri"])
+    seconds = time.perf_counter() - start
+    labels = Counter(hits["label"].to_pylist())
+    shown = ", ".join(f"{n} {label}" for label, n in labels.most_common())
+    return Step(
+        "Pictures like it",
+        f't.search(row["palette"], column="palette", k={k})',
+        (f"nearest to {row['label']} in colour: {shown} ({seconds * 1e3:.1f} ms, exact)",),
+        {"seconds": seconds, "labels": dict(labels)},
+    )
+
+
+def batch(folder: Path) -> Step:
+    """Take one batch as a training loop does."""
+    loader = _pictures(folder).loader(columns=["image", "label"], batch_size=16, seed=0, transform=_corner)
+    first = next(iter(loader))
+    shapes = {name: _shape(value) for name, value in first.items()}
+    told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    kind = "PyTorch" if find_spec("torch") else "NumPy, for PyTorch is not installed"
+    return Step(
+        "A batch for training",
+        'next(iter(t.loader(columns=["image", "label"], batch_size=16, shuffle=True, transform=crop)))',
+        (f"{told}: the first of {len(loader)}, shuffled ({kind})",),
+        {"shapes": shapes},
+    )
+
+
+def _corner(row: Any) -> dict[str, Any]:
+    """Cut pictures to one size, for those of a batch are stacked."""
+    return {**row, "image": row["image"][:, :_SIDE_PX, :_SIDE_PX]}
+
+
+def _shape(value: Any) -> str:
+    if hasattr(value, "shape"):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    return f"{len(value)} of {type(value[0]).__name__}"
+
+
+def _base(uri: str) -> str:
+    return "/".join(uri.rsplit("/", 2)[-2:])
+
+
+STEPS = (files, tables, feature, killed, sql, one_row, similar, batch)

@@ -1,0 +1,224 @@
+"""Run a `UDF` over the Arrow arrays of one batch: inputs in the form asked for, results as arrays, errors as data."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakehouse.errors import BackfillError, MediaError, MissingDependencyError
+from lakehouse.features.codehash import is_installed
+from lakehouse.features.inputs import reader, sequence
+from lakehouse.features.results import Converted, to_arrays
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from lakehouse.features.udf import UDF
+
+__all__ = ["CellError", "Outcome", "call_rows"]
+
+# Decoded pictures are about 36 MB each at 12 megapixels, so 64 of them are 2.3 GB at the very worst.
+_DECODED_ROWS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class CellError:
+    """Why one row has no value.
+
+    Attributes
+    ----------
+    row_index
+        Position in the batch.
+    error
+        Type of the exception.
+    message
+        The user's own line first: ``features.py:12 in phash: ZeroDivisionError: division by zero``.
+    """
+
+    row_index: int
+    error: str
+    message: str
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Outcome:
+    """What a function gave for one batch.
+
+    Attributes
+    ----------
+    arrays
+        By output name, of the declared types, NULL where a row failed.
+    failed
+        Bool, shape ``(num_rows,)``.
+    errors
+        One for each failed row, in order.
+    """
+
+    arrays: dict[str, pa.Array]
+    failed: npt.NDArray[np.bool_]
+    errors: list[CellError]
+
+
+def call_rows(udf: UDF, columns: Mapping[str, pa.Array]) -> Outcome:
+    """Compute the outputs of `udf` for the rows of one batch.
+
+    An exception costs its row only: a batch that raises is halved until the rows at fault stand alone.
+
+    Parameters
+    ----------
+    udf
+        The function; an instance of a class is built at the first call.
+    columns
+        The inputs by name, equally long; media as binary arrays.
+
+    Raises
+    ------
+    BackfillError
+        The class could not be instantiated.
+    MissingDependencyError
+        A medium needs a package that is not installed.
+    """
+    arrays = [_one_array(columns[name]) for name in udf.inputs]
+    num_rows = len(arrays[0])
+    rows = np.flatnonzero(~_skipped(udf, arrays, num_rows))
+    if len(rows) < num_rows:
+        arrays = [array.take(pa.array(rows)) for array in arrays]
+    function = _built(udf)
+    run = _Run(udf, function, len(rows))
+    if udf.batch:
+        run.in_batches(arrays)
+    else:
+        run.row_by_row(arrays)
+    return _outcome(udf, run, rows, num_rows)
+
+
+class _Run:
+    """The calls for the rows that are not skipped; positions count those rows."""
+
+    def __init__(self, udf: UDF, function: Callable[..., Any], num_rows: int) -> None:
+        self.udf, self.function, self.num_rows = udf, function, num_rows
+        self.pieces: list[tuple[npt.NDArray[np.int64], Converted]] = []
+        self.errors: dict[int, tuple[str, str]] = {}
+
+    def row_by_row(self, arrays: Sequence[pa.Array]) -> None:
+        readers = [reader(array, kind) for array, kind in zip(arrays, self.udf.input_kinds, strict=True)]
+        function, values = self.function, []
+        for row in range(self.num_rows):
+            try:
+                values.append(function(*[read(row) for read in readers]))
+            except Exception as error:  # noqa: BLE001 - the user's function may raise anything
+                values.append(None)
+                self.fail(row, error)
+        self.keep(np.arange(self.num_rows), to_arrays(self.udf, values))
+
+    def in_batches(self, arrays: Sequence[pa.Array]) -> None:
+        decodes = any(kind.form not in ("value", "arrow", "bytes") for kind in self.udf.input_kinds)
+        size = self.udf.batch_size or (_DECODED_ROWS if decodes else max(self.num_rows, 1))
+        for start in range(0, self.num_rows, size):
+            rows = np.arange(start, min(start + size, self.num_rows))
+            given = [array[start : start + size] for array in arrays]
+            arguments: list[Any] = []
+            for array, kind in zip(given, self.udf.input_kinds, strict=True):
+                items, broken = sequence(array, kind)
+                arguments.append(items)
+                for at, error in broken.items():
+                    self.fail(int(rows[at]), error)
+            good = np.array([row not in self.errors for row in rows.tolist()])
+            if not good.all():
+                arguments = [_pick(items, np.flatnonzero(good)) for items in arguments]
+            self.call(rows[good], arguments)
+
+    def call(self, rows: npt.NDArray[np.int64], arguments: Sequence[Any]) -> None:
+        """Call the function on these rows, and again on either half where it raises."""
+        if len(rows) == 0:
+            return
+        try:
+            result = self.function(*arguments)
+        except Exception as error:  # noqa: BLE001 - the user's function may raise anything
+            if len(rows) == 1:
+                self.fail(int(rows[0]), error)
+                return
+            half = len(rows) // 2
+            self.call(rows[:half], [items[:half] for items in arguments])
+            self.call(rows[half:], [items[half:] for items in arguments])
+            return
+        self.keep(rows, to_arrays(self.udf, result, num_rows=len(rows)))
+
+    def keep(self, rows: npt.NDArray[np.int64], converted: Converted) -> None:
+        for at, error in converted.errors.items():
+            self.errors.setdefault(int(rows[at]), ("TypeError", f"{self.udf.name}: {error}"))
+        self.pieces.append((rows, converted))
+
+    def fail(self, row: int, error: Exception) -> None:
+        if isinstance(error, MissingDependencyError):
+            raise error
+        self.errors.setdefault(row, (type(error).__name__, describe(error)))
+
+
+def _outcome(udf: UDF, run: _Run, rows: npt.NDArray[np.int64], num_rows: int) -> Outcome:
+    failed = np.zeros(num_rows, dtype=np.bool_)
+    failed[rows[list(run.errors)]] = True
+    place = np.full(num_rows, -1)
+    given = np.concatenate([rows[piece] for piece, _ in run.pieces]) if run.pieces else rows[:0]
+    place[given] = np.arange(len(given))
+    place[failed] = -1
+    whole = len(given) == num_rows and not failed.any()
+    arrays = {}
+    for at, (name, data_type) in enumerate(udf.outputs.items()):
+        parts = [converted.arrays[at] for _, converted in run.pieces]
+        array = pa.concat_arrays(parts) if parts else pa.array([], data_type)
+        arrays[name] = array if whole else array.take(pa.array(place, mask=place < 0))
+    errors = [CellError(int(rows[at]), *run.errors[at]) for at in sorted(run.errors)]
+    return Outcome(arrays, failed, errors)
+
+
+def _built(udf: UDF) -> Callable[..., Any]:
+    try:
+        return udf.function
+    except Exception as error:
+        raise BackfillError(f"{udf.name} could not be built: {describe(error)}") from error
+
+
+def _one_array(array: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def _skipped(udf: UDF, arrays: Sequence[pa.Array], num_rows: int) -> npt.NDArray[np.bool_]:
+    skipped = np.zeros(num_rows, dtype=np.bool_)
+    for array, kind in zip(arrays, udf.input_kinds, strict=True):
+        if not kind.takes_null and array.null_count:
+            skipped |= np.asarray(pc.is_null(array))
+    return skipped
+
+
+def _pick(items: Any, at: npt.NDArray[np.int64]) -> Any:
+    if isinstance(items, list):
+        return [items[i] for i in at.tolist()]
+    return items.take(pa.array(at)) if isinstance(items, pa.Array) else items[at]
+
+
+_PACKAGE = str(Path(__file__).parents[1])
+
+
+def describe(error: BaseException) -> str:
+    """Say what went wrong with the user's own line first, and where below it was raised."""
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_PACKAGE)]
+    own = [frame for frame in frames if not is_installed(frame.filename)]
+    if isinstance(error, MediaError) or not frames:
+        return what
+    line = (own or frames)[-1]
+    text = f"{_place(line)}: {what}"
+    return text if line is frames[-1] else f"{text} (raised at {_place(frames[-1])})"
+
+
+def _place(frame: traceback.FrameSummary) -> str:
+    return f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}"

@@ -1,0 +1,98 @@
+"""Arrow arrays → what a function's parameters ask for, one row at a time or as a sequence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import types as pt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    from lakehouse.features.signature import Form, InputKind
+
+__all__ = ["reader", "sequence"]
+
+
+def reader(array: pa.Array, kind: InputKind) -> Callable[[int], Any]:
+    """Return what gives the value of one row; media are decoded when asked, one at a time."""
+    if kind.form == "bytes" and (pt.is_string(array.type) or pt.is_large_string(array.type)):
+        array = array.cast(pa.large_binary())
+    if _is_binary(array.type):
+        decode = _decoder(kind.form)
+
+        def read(row: int) -> Any:
+            value = array[row].as_py()
+            return None if value is None else decode(value)
+
+        return read
+    if kind.form == "numpy":
+        return _numpy_reader(array)
+    return python_values(array).__getitem__
+
+
+def sequence(array: pa.Array, kind: InputKind) -> tuple[Any, dict[int, Exception]]:
+    """Return the argument of a batch call, and the rows whose medium does not decode."""
+    if kind.form == "arrow":
+        return array, {}
+    if kind.form == "numpy" and not kind.listed:
+        return _stacked(array), {}
+    read = reader(array, kind)
+    items: list[Any] = []
+    broken: dict[int, Exception] = {}
+    for row in range(len(array)):
+        try:
+            items.append(read(row))
+        except Exception as error:  # noqa: BLE001 - one broken file is one failed row
+            items.append(None)
+            broken[row] = error
+    return items, broken
+
+
+def python_values(array: pa.Array) -> list[Any]:
+    """Return Python values; numbers without nulls by way of NumPy, 30 times as fast as scalar by scalar."""
+    if pt.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if array.null_count == 0 and (pt.is_integer(array.type) or pt.is_floating(array.type)):
+        return array.to_numpy(zero_copy_only=False).tolist()  # type: ignore[no-any-return]  # untyped pyarrow
+    return array.to_pylist()  # type: ignore[no-any-return]  # untyped pyarrow
+
+
+def _is_binary(data_type: pa.DataType) -> bool:
+    return bool(pt.is_binary(data_type) or pt.is_large_binary(data_type))
+
+
+def _decoder(form: Form) -> Callable[[bytes], Any]:
+    if form in ("value", "bytes"):
+        return bytes
+    if form in ("pil", "numpy"):
+        from lakehouse.media import codecs
+
+        if form == "pil":
+            return codecs.decode_image
+        return lambda data: np.asarray(codecs.decode_image(data).convert("RGB"))
+    from lakehouse.media import handles
+
+    return getattr(handles, form.capitalize())  # type: ignore[no-any-return]  # one of four classes
+
+
+def _numpy_reader(array: pa.Array) -> Callable[[int], Any]:
+    if pt.is_fixed_size_list(array.type):
+        return _stacked(array).__getitem__
+    if pt.is_list(array.type) or pt.is_large_list(array.type):
+        return lambda row: None if not array[row].is_valid else np.asarray(array[row].values)
+    values = python_values(array)
+    return lambda row: None if values[row] is None else np.asarray(values[row])
+
+
+def _stacked(array: pa.Array) -> npt.NDArray[Any]:
+    if not pt.is_fixed_size_list(array.type):
+        return array.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]  # untyped pyarrow
+    dim = array.type.list_size
+    # `flatten` would leave out the items of null vectors.
+    flat = array.values.slice(array.offset * dim, len(array) * dim)
+    return flat.to_numpy(zero_copy_only=False).reshape(len(array), dim)  # type: ignore[no-any-return]  # as above

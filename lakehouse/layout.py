@@ -1,0 +1,78 @@
+"""What lies where inside a lake.
+
+::
+
+    <lake>/<table>.lance/             a plain Lance table, LanceDB's layout
+    <lake>/_lakehouse/format.json     which layout this is; a newer one is refused
+    <lake>/_lakehouse/ingest/         finished fragments of an add that has not committed yet
+    <lake>/_lakehouse/failures/       rows and cells that could not be stored or computed
+    <lake>/_lakehouse/checkpoints/    computed feature values that are not committed yet
+    <lake>/_lakehouse/leases/         who is doing what right now
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+from lakehouse.errors import InvalidArgumentError, UnsupportedTableError
+
+if TYPE_CHECKING:
+    from lakehouse.location import Location
+
+FORMAT = 1
+FOLDER = "_lakehouse"
+TABLE_SUFFIX = ".lance"
+_MARKER = "format.json"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def side(lake: Location) -> Location:
+    """Return the folder of everything that is not a table."""
+    return lake.child(FOLDER)
+
+
+def table_location(lake: Location, name: str) -> Location:
+    """Return a table's folder.
+
+    Raises
+    ------
+    InvalidArgumentError
+        The name would leave the lake or confuse another engine.
+    """
+    if not _NAME.fullmatch(name) or name.endswith(TABLE_SUFFIX):
+        raise InvalidArgumentError(
+            f"{name!r} cannot be a table name; use letters, digits, '_', '-' and '.', starting with a letter or digit"
+        )
+    return lake.child(name + TABLE_SUFFIX)
+
+
+def table_names(lake: Location) -> list[str]:
+    """Return the names of the tables that lie in a lake, sorted."""
+    return [entry.removesuffix(TABLE_SUFFIX) for entry in lake.listdir() if entry.endswith(TABLE_SUFFIX)]
+
+
+def check_format(lake: Location) -> None:
+    """Refuse a lake written by a newer release.
+
+    Raises
+    ------
+    UnsupportedTableError
+        The marker names a layout this release does not know.
+    """
+    try:
+        marker = json.loads(side(lake).read_bytes(_MARKER))
+    except FileNotFoundError:
+        return  # a LanceDB directory, or a lake nobody has written to yet
+    if marker["format"] > FORMAT:
+        raise UnsupportedTableError(
+            f"the lake {lake.uri} has format {marker['format']}, this release knows up to {FORMAT}; "
+            "upgrade with: pip install -U lance-lakehouse"
+        )
+
+
+def mark_format(lake: Location) -> None:
+    """Write the marker if there is none."""
+    if not side(lake).exists(_MARKER):
+        side(lake).put_if_absent(_MARKER, json.dumps({"format": FORMAT}).encode())

@@ -1,0 +1,135 @@
+"""Where a loader stands, as a few hundred bytes of JSON that are the same on every rank."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.errors import InvalidArgumentError
+from lakehouse.loader.plan import ORDER_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lakehouse.loader.plan import Plan
+    from lakehouse.loader.selection import Selection
+    from lakehouse.snapshot import Snapshot
+
+__all__ = ["LoaderState"]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class LoaderState:
+    """What was being read, in which order, and how far.
+
+    Parameters
+    ----------
+    table, uri, version
+        The table and the version of it.
+    selection, num_rows
+        Digest and number of the rows selected.
+    order, shuffle, seed, global_batch_size, drop_last
+        What decides the batches.
+    epoch
+        Which one.
+    num_samples
+        Rows of it that all ranks together have received; the one integer that moves.
+    """
+
+    table: str
+    uri: str
+    version: int
+    selection: str
+    num_rows: int
+    shuffle: str
+    seed: int
+    global_batch_size: int
+    drop_last: bool
+    epoch: int
+    num_samples: int
+    order: int = ORDER_VERSION
+    format: int = FORMAT
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, selection: Selection, plan: Plan, step: int) -> LoaderState:
+        """Describe a loader that has handed out `step` batches of the epoch."""
+        return cls(
+            table=snapshot.name,
+            uri=snapshot.uri,
+            version=snapshot.version,
+            selection=selection.digest,
+            num_rows=selection.num_rows,
+            shuffle=plan.shuffle,
+            seed=plan.seed,
+            global_batch_size=plan.global_batch_size,
+            drop_last=plan.drop_last,
+            epoch=plan.epoch,
+            num_samples=min(step * plan.global_batch_size, plan.num_rows),
+        )
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> LoaderState:
+        """Read what `to_dict` gave.
+
+        Raises
+        ------
+        InvalidArgumentError
+            It is none, or one of a newer release.
+        """
+        if state.get("format", FORMAT) != FORMAT or state.get("order", ORDER_VERSION) != ORDER_VERSION:
+            raise InvalidArgumentError(
+                f"the state has format {state.get('format')} and order {state.get('order')}; this release reads "
+                f"format {FORMAT} and order {ORDER_VERSION}; resume with the release that saved it"
+            )
+        try:
+            return cls(**state)
+        except TypeError as error:
+            raise InvalidArgumentError(
+                f"this is no state of a loader: it has {', '.join(map(str, state)) or 'nothing'}; "
+                "hand load_state_dict what state_dict() returned"
+            ) from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON keeps."""
+        return asdict(self)
+
+    @property
+    def step(self) -> int:
+        """Batches of the epoch that were received."""
+        return -(-self.num_samples // self.global_batch_size)
+
+    def check_continues(self, here: LoaderState) -> None:
+        """Refuse to go on with a loader that would give other batches.
+
+        Raises
+        ------
+        InvalidArgumentError
+            Naming what differs, and both values.
+        """
+        if self.table != here.table:
+            raise InvalidArgumentError(
+                f"the state was saved from table {self.table!r} ({self.uri}@{self.version}), "
+                f"this loader reads {here.table!r}"
+            )
+        for name in ("global_batch_size", "shuffle", "seed", "drop_last"):
+            saved, asked = getattr(self, name), getattr(here, name)
+            if saved != asked:
+                hint = "; batch_size times world_size must stay the same" if name == "global_batch_size" else ""
+                raise InvalidArgumentError(f"the state was saved with {name} {saved}, this loader has {asked}{hint}")
+
+    def check_selects(self, here: LoaderState) -> None:
+        """Refuse to go on with other rows.
+
+        Raises
+        ------
+        InvalidArgumentError
+            The selection differs.
+        """
+        if self.selection != here.selection:
+            raise InvalidArgumentError(
+                f"the state was saved over {self.num_rows} rows of {self.uri}@{self.version} (selection "
+                f"{self.selection[:8]}…); with this loader's where there are {here.num_rows} (selection "
+                f"{here.selection[:8]}…); resume with the same where"
+            )

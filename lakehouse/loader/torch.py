@@ -1,0 +1,60 @@
+"""Where torch comes in: tensors, and who is who among the ranks. Imported where torch is installed."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+    import torch
+
+__all__ = ["TorchArrays", "broadcast", "process_group"]
+
+
+class TorchArrays:
+    """Tensors over the memory of the NumPy arrays they are made of."""
+
+    name = "torch"
+
+    def wrap(self, array: npt.NDArray[Any]) -> torch.Tensor:
+        """View an array as a tensor."""
+        import torch
+
+        return torch.from_numpy(array)
+
+    def is_array(self, value: Any) -> bool:
+        """Whether it is a tensor or an array."""
+        import torch
+
+        return isinstance(value, torch.Tensor | np.ndarray)
+
+    def stack(self, values: Sequence[Any]) -> torch.Tensor:
+        """Stack tensors of one shape."""
+        import torch
+
+        return torch.stack([torch.as_tensor(value) for value in values])
+
+
+def process_group() -> tuple[int, int] | None:
+    """Return rank and world size of ``torch.distributed`` if it is initialised.
+
+    Who has not imported torch cannot have initialised it, so it is not imported to find out.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return None
+    return distributed.get_rank(), distributed.get_world_size()
+
+
+def broadcast(value: Any) -> Any:
+    """Give every rank what rank 0 holds."""
+    import torch.distributed as dist
+
+    held = [value]
+    dist.broadcast_object_list(held, src=0)
+    return held[0]

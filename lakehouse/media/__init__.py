@@ -1,0 +1,1 @@
+"""Media: bytes to pixels, containers to frames, cells to lazy handles."""

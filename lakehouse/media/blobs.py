@@ -1,0 +1,112 @@
+"""Bytes of media columns: many at once, or one opened as a file."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+import pyarrow as pa
+
+from lakehouse import types
+from lakehouse.errors import RowNotFoundError, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lakehouse.snapshot import Snapshot
+
+
+def read_blobs(snapshot: Snapshot, column: str, row_ids: Sequence[int]) -> pa.LargeBinaryArray:
+    """Read a blob column for the rows asked, order and repeats kept.
+
+    Lance coalesces the reads; it answers with row addresses for keys even when asked by row id, so the
+    result is lined up by order alone.
+    """
+    if len(row_ids) == 0:
+        return pa.array([], pa.large_binary())
+    with translated(f"reading column {column!r}"):
+        pairs = snapshot.dataset.read_blobs(column, ids=list(row_ids), preserve_order=True)
+    if len(pairs) != len(row_ids):
+        raise RowNotFoundError(
+            f"{len(row_ids) - len(pairs)} of {len(row_ids)} rows are not in version {snapshot.version}"
+        )
+    return pa.array([data for _, data in pairs], pa.large_binary())
+
+
+def blob_sizes(snapshot: Snapshot, column: str, row_ids: Sequence[int]) -> pa.UInt64Array:
+    """Read the sizes in bytes from the descriptors; no payload is read."""
+    with translated(f"reading column {column!r}"):
+        table = snapshot.dataset._take_rows(list(row_ids), columns=[column])  # noqa: SLF001 - the only take by row id
+    return table[column].combine_chunks().field("size")
+
+
+class MediaBatch:
+    """The media of one column for a handful of rows: inline bytes come in one read, when the first is asked for."""
+
+    def __init__(self, snapshot: Snapshot, column: str, row_ids: Sequence[int]) -> None:
+        self._snapshot = snapshot
+        self._column = column
+        self._row_ids = list(row_ids)
+        self._is_blob = types.is_blob(snapshot.schema.field(column))
+        self._inline: pa.Array | None = None
+
+    def source(self, position: int) -> StoredBytes:
+        """Return the bytes of the row at a position of the batch."""
+        return StoredBytes(self, position)
+
+    def is_null(self, position: int) -> bool:
+        """Whether the cell is NULL; for inline media this reads the batch."""
+        if self._is_blob:
+            return bool(self._files()[position] is None)
+        return not self._loaded()[position].is_valid
+
+    def nbytes(self, position: int) -> int:
+        """Return the size of one cell in bytes."""
+        if self._is_blob:
+            return int(blob_sizes(self._snapshot, self._column, [self._row_ids[position]])[0].as_py())
+        return len(self.read(position))
+
+    def read(self, position: int) -> bytes:
+        """Return one cell's bytes."""
+        if self._is_blob:
+            row = read_blobs(self._snapshot, self._column, [self._row_ids[position]])
+            return cast("bytes", row[0].as_py())
+        return cast("bytes", self._loaded()[position].as_py())
+
+    def open(self, position: int) -> BinaryIO:
+        """Open one cell as a seekable file; of a blob only the ranges that are read are fetched."""
+        if self._is_blob:
+            return cast("BinaryIO", self._files()[position])
+        return BytesIO(self.read(position))
+
+    def _files(self) -> list[Any]:
+        with translated(f"opening column {self._column!r}"):
+            return cast("list[Any]", self._snapshot.dataset.take_blobs(self._column, ids=self._row_ids))
+
+    def _loaded(self) -> pa.Array:
+        if self._inline is None:
+            with translated(f"reading column {self._column!r}"):
+                table = self._snapshot.dataset._take_rows(self._row_ids, columns=[self._column])  # noqa: SLF001 - as above
+            self._inline = table[self._column].combine_chunks()
+        return self._inline
+
+
+class StoredBytes:
+    """One cell of a media column; nothing is read before it is asked for."""
+
+    def __init__(self, batch: MediaBatch, position: int) -> None:
+        self._batch = batch
+        self._position = position
+
+    @property
+    def nbytes(self) -> int:
+        """The size in bytes."""
+        return self._batch.nbytes(self._position)
+
+    def read(self) -> bytes:
+        """Return all bytes."""
+        return self._batch.read(self._position)
+
+    def open(self) -> BinaryIO:
+        """Open a seekable file over the bytes."""
+        return self._batch.open(self._position)

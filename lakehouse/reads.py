@@ -1,0 +1,373 @@
+"""Point reads and scans of one snapshot, with media as bytes.
+
+Rows are read by row id. Lance's `take(offsets)` costs 250 to 2,000 times as much CPU after a small delete, drops
+out-of-range offsets and panics on an unknown column (research/loader.md §0.2), so offsets are mapped to row ids
+here, names are checked first, and every read counts what came back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakehouse import types
+from lakehouse.errors import (
+    DuplicateKeyError,
+    InvalidArgumentError,
+    ResourceLimitError,
+    RowNotFoundError,
+    SchemaError,
+    no_column,
+    translated,
+)
+from lakehouse.media.blobs import blob_sizes, read_blobs
+from lakehouse.where import Where, any_of, render
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from lakehouse.snapshot import Snapshot
+
+RowIds = npt.NDArray[np.uint64]
+ROW_ID = "_rowid"
+MAX_MEDIA_NBYTES = 2 << 30  # what fits beside a job on a laptop; batches stream beyond it
+_CHECKED_FROM = 256  # below this many rows a read is not worth asking for sizes first
+_SCAN_ROWS = 8192
+_SCAN_MEDIA_NBYTES = 8 << 20  # research/feasibility.md §7: batches of 2 to 8 MB were fastest and bounded memory
+
+
+def take_row_ids(
+    snapshot: Snapshot,
+    row_ids: Sequence[int] | RowIds,
+    columns: Iterable[str] | None = None,
+    *,
+    max_media_nbytes: int = MAX_MEDIA_NBYTES,
+) -> pa.Table:
+    """Read rows by row id, order and repeats kept.
+
+    Raises
+    ------
+    RowNotFoundError
+        An id that is not in this version.
+    ResourceLimitError
+        The media of these rows are larger than `max_media_nbytes`.
+    """
+    names = snapshot.columns(columns)
+    ids = _as_row_ids(row_ids)
+    if len(ids) == 0:
+        return _schema_of(snapshot, names).empty_table()
+    _check_media(snapshot, names, len(ids), ids, max_media_nbytes)
+    blobs = [name for name in names if types.is_blob(snapshot.schema.field(name))]
+    plain = [name for name in names if name not in blobs]
+    with translated(f"reading {len(ids)} rows of {snapshot.name!r}"):
+        # Asked for without a plain column, Lance returns no rows at all: then the row id stands in.
+        table = snapshot.dataset._take_rows(ids, columns=plain or [ROW_ID])  # noqa: SLF001 - the only take by row id
+    if table.num_rows != len(ids):
+        raise _missing_rows(snapshot, ids)
+    columns_read = {name: table[name] for name in plain}
+    for name in blobs:
+        columns_read[name] = pa.chunked_array([read_blobs(snapshot, name, ids)])
+    return _finished(pa.table([columns_read[name] for name in names], names=names), snapshot, names)
+
+
+def take(snapshot: Snapshot, offsets: Sequence[int], columns: Iterable[str] | None = None, **limits: int) -> pa.Table:
+    """Read rows by their position in the table, order and repeats kept.
+
+    Raises
+    ------
+    RowNotFoundError
+        An offset outside the table.
+    """
+    return take_row_ids(snapshot, row_ids_at(snapshot, offsets), columns, **limits)
+
+
+def get(snapshot: Snapshot, keys: Sequence[Any], columns: Iterable[str] | None = None, **limits: int) -> pa.Table:
+    """Read rows by the schema's key, order and repeats kept.
+
+    Raises
+    ------
+    RowNotFoundError
+        Keys that are not in the table; all are named, the first ten in words.
+    SchemaError
+        The table has no key.
+    """
+    return take_row_ids(snapshot, row_ids_of_keys(snapshot, keys), columns, **limits)
+
+
+def scan(
+    snapshot: Snapshot,
+    columns: Iterable[str] | None = None,
+    where: Where | None = None,
+    *,
+    batch_size: int | None = None,
+    with_row_id: bool = False,
+) -> pa.RecordBatchReader:
+    """Stream columns of the rows that match, in table order.
+
+    Parameters
+    ----------
+    snapshot
+        The version to read.
+    columns
+        Names; None means all.
+    where
+        A predicate of Lance's SQL.
+    batch_size
+        Rows a batch; None means 8,192, fewer where media are among the columns.
+    with_row_id
+        Append the column ``_rowid``.
+    """
+    names = snapshot.columns(columns)
+    schema = _schema_of(snapshot, names)
+    if with_row_id:
+        schema = schema.append(pa.field(ROW_ID, pa.uint64()))
+    rows = batch_size or _rows_per_batch(snapshot, names)
+    if rows < 1:
+        raise InvalidArgumentError(f"batch_size is {batch_size}; it is a number of rows, 1 or more")
+    with translated(f"scanning {snapshot.name!r}" + (f" where {where!r}" if where else "")):
+        batches = snapshot.dataset.scanner(
+            columns=names,
+            filter=render(where),
+            with_row_id=with_row_id or not names,
+            batch_size=rows,
+            batch_readahead=4,
+            blob_handling="all_binary",
+        ).to_reader()
+    return pa.RecordBatchReader.from_batches(schema, _batches(batches, snapshot, schema))
+
+
+def scan_fragment(snapshot: Snapshot, fragment: Any, columns: Sequence[str], batch_size: int) -> Iterator[pa.RecordBatch]:
+    """Stream columns of one fragment, rows in order, media as bytes."""
+    schema = _schema_of(snapshot, columns)
+    with translated(f"scanning {snapshot.name!r}"):
+        batches = snapshot.dataset.scanner(
+            columns=list(columns),
+            fragments=[fragment],
+            batch_size=batch_size,
+            batch_readahead=2,
+            scan_in_order=True,
+            blob_handling="all_binary",
+        ).to_batches()
+        yield from _batches(batches, snapshot, schema)
+
+
+def to_table(
+    snapshot: Snapshot,
+    columns: Iterable[str] | None = None,
+    where: Where | None = None,
+    *,
+    with_row_id: bool = False,
+    max_media_nbytes: int = MAX_MEDIA_NBYTES,
+) -> pa.Table:
+    """Read columns of the rows that match as one Arrow table.
+
+    Raises
+    ------
+    ResourceLimitError
+        The media are larger than `max_media_nbytes`.
+    """
+    names = snapshot.columns(columns)
+    if any(types.is_bytes_media(snapshot.schema.field(name)) for name in names):
+        ids = row_ids(snapshot, where)
+        _check_media(snapshot, names, len(ids), ids, max_media_nbytes)
+    with translated(f"scanning {snapshot.name!r}"):
+        table = scan(snapshot, names, where, with_row_id=with_row_id).read_all()
+    return table.unify_dictionaries()
+
+
+def count_rows(snapshot: Snapshot, where: Where | None = None) -> int:
+    """Count the rows that match; without a predicate from the manifest alone."""
+    if where is None:
+        return snapshot.num_rows
+    with translated(f"counting rows of {snapshot.name!r} where {where!r}"):
+        return int(snapshot.dataset.count_rows(filter=render(where)))
+
+
+def row_ids(snapshot: Snapshot, where: Where | None = None) -> RowIds:
+    """Return the ids of the rows that match, in table order; uint64, shape ``(num_rows,)``."""
+    with translated(f"selecting rows of {snapshot.name!r}" + (f" where {where!r}" if where else "")):
+        table = snapshot.dataset.scanner(columns=[], filter=render(where), with_row_id=True).to_table()
+    return np.asarray(table[ROW_ID], dtype=np.uint64)
+
+
+def row_ids_at(snapshot: Snapshot, offsets: Sequence[int]) -> RowIds:
+    """Map positions in the table to row ids, reading the row ids of the touched fragments only."""
+    at = np.asarray(offsets, dtype=np.int64).reshape(-1)
+    outside = at[(at < 0) | (at >= snapshot.num_rows)]
+    if len(outside):
+        raise RowNotFoundError(f"no row at offset {outside[0]}; {snapshot.name!r} has {snapshot.num_rows} rows, 0 to {snapshot.num_rows - 1}")
+    fragments = snapshot.dataset.get_fragments()
+    ends = np.cumsum([fragment.count_rows() for fragment in fragments])
+    owner = np.searchsorted(ends, at, side="right")
+    found = np.empty(len(at), dtype=np.uint64)
+    for number in np.unique(owner):
+        start = 0 if number == 0 else ends[number - 1]
+        inside = owner == number
+        found[inside] = _fragment_row_ids(snapshot, fragments[number])[at[inside] - start]
+    return found
+
+
+def row_ids_of_keys(snapshot: Snapshot, keys: Sequence[Any]) -> RowIds:
+    """Map keys to row ids, through the key's index where there is one."""
+    key = snapshot.key
+    if key is None:
+        raise SchemaError(f"{snapshot.name!r} has no key; read by offset with take(), or by row id with take_row_ids()")
+    if isinstance(keys, str | bytes) or not isinstance(keys, Sequence | np.ndarray | pa.Array | pa.ChunkedArray):
+        raise InvalidArgumentError(f"get() takes a list of keys; for one row use t[{keys!r}]")
+    wanted = pa.array(keys.to_pylist() if hasattr(keys, "to_pylist") else list(keys), snapshot.schema.field(key).type)
+    if len(wanted) == 0:
+        return np.empty(0, dtype=np.uint64)
+    with translated(f"looking up {len(wanted)} keys of {snapshot.name!r}"):
+        found = snapshot.dataset.scanner(
+            columns=[key], filter=any_of(key, wanted.unique().to_pylist()), with_row_id=True
+        ).to_table()
+    there = found[key].combine_chunks()
+    if len(there) != len(there.unique()):
+        raise DuplicateKeyError(f"{len(there) - len(there.unique())} of these keys are more than once in {snapshot.name!r}; t.to_arrow(where=…) shows them")
+    position = pc.index_in(wanted, value_set=there)
+    if position.null_count:
+        missing = wanted.filter(position.is_null()).unique().to_pylist()
+        named = ", ".join(repr(k) for k in missing[:10]) + (" …" if len(missing) > 10 else "")
+        raise RowNotFoundError(f"no row of {snapshot.name!r} has the key {named} ({len(missing)} of {len(wanted)} keys missing)")
+    return np.asarray(found[ROW_ID], dtype=np.uint64)[np.asarray(position)]
+
+
+def head(snapshot: Snapshot, n: int = 5, columns: Iterable[str] | None = None) -> pa.Table:
+    """Read the first rows of the table."""
+    return take(snapshot, range(min(_count(n), snapshot.num_rows)), columns)
+
+
+def sample(snapshot: Snapshot, n: int, seed: int | None = None, columns: Iterable[str] | None = None) -> pa.Table:
+    """Read `n` rows drawn without repeats, in table order."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.choice(snapshot.num_rows, size=min(_count(n), snapshot.num_rows), replace=False)
+    return take(snapshot, np.sort(drawn), columns)
+
+
+def _count(n: int) -> int:
+    if n < 0:
+        raise InvalidArgumentError(f"{n} rows asked for; the number must be 0 or more")
+    return n
+
+
+def _as_row_ids(values: Any) -> RowIds:
+    array = np.asarray(values)
+    if array.size == 0:
+        return np.empty(0, dtype=np.uint64)
+    if not np.issubdtype(array.dtype, np.integer) or (array < 0).any():
+        raise InvalidArgumentError(f"row ids are whole numbers of 0 or more, not {array.dtype}; for keys use get()")
+    return array.astype(np.uint64).reshape(-1)
+
+
+def _missing_rows(snapshot: Snapshot, ids: RowIds) -> RowNotFoundError:
+    there = row_ids(snapshot, any_of(ROW_ID, np.unique(ids).tolist()))
+    missing = np.setdiff1d(ids, there)
+    named = ", ".join(map(str, missing[:10])) + (" …" if len(missing) > 10 else "")
+    return RowNotFoundError(f"no row of {snapshot.name!r} at version {snapshot.version} has the row id {named} ({len(missing)} of {len(ids)} missing)")
+
+
+def _fragment_row_ids(snapshot: Snapshot, fragment: Any) -> RowIds:
+    with translated(f"reading row ids of {snapshot.name!r}"):
+        table = snapshot.dataset.scanner(columns=[], fragments=[fragment], with_row_id=True).to_table()
+    return np.asarray(table[ROW_ID], dtype=np.uint64)
+
+
+def _schema_of(snapshot: Snapshot, names: Sequence[str]) -> pa.Schema:
+    return pa.schema([snapshot.schema.field(name) for name in names])
+
+
+def _rows_per_batch(snapshot: Snapshot, names: Sequence[str]) -> int:
+    media = [name for name in names if types.is_bytes_media(snapshot.schema.field(name))]
+    if not media or snapshot.num_rows == 0:
+        return _SCAN_ROWS
+    mean = sum(media_nbytes(snapshot, name) for name in media) / snapshot.num_rows
+    return max(1, min(_SCAN_ROWS, int(_SCAN_MEDIA_NBYTES / max(mean, 1))))
+
+
+def _check_media(snapshot: Snapshot, names: Sequence[str], num_rows: int, ids: RowIds, limit: int) -> None:
+    if num_rows < _CHECKED_FROM and limit >= MAX_MEDIA_NBYTES:
+        return
+    media = [name for name in names if types.is_bytes_media(snapshot.schema.field(name))]
+    for name in media:
+        if types.is_blob(snapshot.schema.field(name)):
+            expected = int(pc.sum(blob_sizes(snapshot, name, ids)).as_py() or 0)
+        else:
+            expected = int(media_nbytes(snapshot, name) * num_rows / max(snapshot.num_rows, 1))
+        if expected > limit:
+            raise ResourceLimitError(
+                f"{num_rows} rows hold about {expected / 1e9:.1f} GB of {name!r}, over max_media_nbytes "
+                f"({limit / 1e9:.1f} GB); leave the column out, read fewer rows, or stream with to_batches()"
+            )
+
+
+def media_nbytes(snapshot: Snapshot, column: str) -> int:
+    """Return the stored bytes of a column over all fragments, from the files' footers."""
+    return column_nbytes(snapshot).get(column, 0)
+
+
+def column_nbytes(snapshot: Snapshot) -> dict[str, int]:
+    """Return the stored bytes of each column, from the files' footers; blob sidecars are not counted."""
+    with translated(f"reading statistics of {snapshot.name!r}"):
+        stats = {field.id: field.bytes_on_disk for field in snapshot.dataset.stats.data_stats().fields}
+    sizes: dict[str, int] = {}
+
+    def total(field: Any) -> int:
+        return int(stats.get(field.id(), 0)) + sum(total(child) for child in field.children())
+
+    for field in snapshot.dataset.lance_schema.fields():
+        sizes[field.name()] = total(field)
+    return sizes
+
+
+def _batches(batches: Iterable[pa.RecordBatch], snapshot: Snapshot, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    with translated(f"scanning {snapshot.name!r}"):
+        for batch in batches:
+            arrays = [_recoded(batch.column(field.name), field) for field in schema]
+            yield pa.RecordBatch.from_arrays(arrays, schema=schema) if arrays else batch
+
+
+def _finished(table: pa.Table, snapshot: Snapshot, names: Sequence[str]) -> pa.Table:
+    schema = _schema_of(snapshot, names)
+    columns = [pa.chunked_array([_recoded(chunk, field) for chunk in table[field.name].chunks], field.type) for field in schema]
+    return pa.table(columns, schema=schema).unify_dictionaries()
+
+
+def _recoded(array: pa.Array, field: pa.Field) -> pa.Array:
+    """Give a category the codes of its declared values: Lance keeps a dictionary per fragment, each in its own order."""
+    values = types.category_values(field)
+    if values is None or not isinstance(array, pa.DictionaryArray):
+        return array if array.type == field.type else array.cast(field.type)
+    declared = pa.array(values, field.type.value_type)
+    if array.dictionary.equals(declared):
+        return array
+    strange = array.dictionary.filter(pc.invert(pc.is_in(array.dictionary, value_set=declared)))
+    known = pa.concat_arrays([declared, strange])  # written without the library: kept, after the declared ones
+    codes = pc.index_in(array.dictionary, value_set=known).take(array.indices)
+    return pa.DictionaryArray.from_arrays(codes, known)
+
+
+__all__ = [
+    "MAX_MEDIA_NBYTES",
+    "ROW_ID",
+    "RowIds",
+    "column_nbytes",
+    "count_rows",
+    "get",
+    "head",
+    "media_nbytes",
+    "no_column",
+    "row_ids",
+    "row_ids_at",
+    "row_ids_of_keys",
+    "sample",
+    "scan",
+    "scan_fragment",
+    "take",
+    "take_row_ids",
+    "to_table",
+]

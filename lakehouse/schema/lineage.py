@@ -1,0 +1,185 @@
+"""Which columns are computed, from what, and what becomes stale with what: all from the schema's own metadata.
+
+A feature is one or more columns filled together and one stamp column, ``<first>__stamp``. The stamp's field metadata
+holds the feature's record; a random token ties the columns to the stamp, because Lance gives the field id of a
+dropped column to the next one. Inputs are kept as field ids, so a rename breaks nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from lakehouse.errors import UnsupportedTableError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    import pyarrow as pa
+
+STAMP_SUFFIX = "__stamp"
+STAMP = b"lakehouse:stamp"  # on a stamp: its token
+TOKEN = b"lakehouse:column"  # on a feature's column: the token of its stamp
+FEATURE = b"lakehouse:feature"  # on a stamp: the record, as JSON
+
+TODO = 0
+"""The stamp of a row whose value was never computed or is no longer true. A NULL stamp means the same; what is
+written is 0, because mixed NULLs cost 200 KB per 100 k rows and zeros 11 to 15 KB (research/feasibility.md, E)."""
+
+Kind = Literal["udf", "sql"]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """How a feature is made.
+
+    Parameters
+    ----------
+    columns
+        The columns it fills, first one first.
+    kind
+        ``"udf"`` or ``"sql"``.
+    source
+        ``module:qualname`` of the function, or the SQL expression.
+    inputs
+        Lance field ids of the columns it is computed from.
+    code_hash
+        What the function was when this generation was declared.
+    generation
+        Counts the declarations: 1 is the first; a changed function is the next one.
+    owner
+        Who declared it.
+    declared_at
+        When, as ISO 8601 in UTC.
+    token
+        Ties stamp and columns.
+    arguments
+        What the function's class was called with; None for a plain function or an expression.
+    """
+
+    columns: tuple[str, ...]
+    kind: Kind
+    source: str
+    inputs: tuple[int, ...]
+    code_hash: str
+    generation: int
+    owner: str
+    declared_at: str
+    token: str
+    arguments: dict[str, Any] | None = field(default=None, hash=False)
+
+    @property
+    def name(self) -> str:
+        """The first column."""
+        return self.columns[0]
+
+    @property
+    def stamp(self) -> str:
+        """The stamp's column name."""
+        return self.columns[0] + STAMP_SUFFIX
+
+    @property
+    def done(self) -> int:
+        """The stamp of a row that holds a value of this generation."""
+        return 2 * self.generation
+
+    @property
+    def failed(self) -> int:
+        """The stamp of a row where this generation failed."""
+        return 2 * self.generation + 1
+
+    def record(self) -> bytes:
+        """Return the JSON kept in the stamp's field metadata; names and token are in the schema already."""
+        raw = asdict(self)
+        del raw["columns"], raw["token"]
+        return json.dumps(raw, sort_keys=True).encode()
+
+    def altered(self, **made_by: Any) -> Feature:
+        """Return the next generation, made by a changed function."""
+        return replace(self, generation=self.generation + 1, **made_by)
+
+
+def features_of(physical: pa.Schema) -> dict[str, Feature]:
+    """Return the features of a table by their first column.
+
+    Parameters
+    ----------
+    physical
+        The schema as Lance has it, stamps included.
+
+    Raises
+    ------
+    UnsupportedTableError
+        A record written by a newer release.
+    """
+    columns: dict[str, list[str]] = {}
+    for each in physical:
+        if TOKEN in (each.metadata or {}):
+            columns.setdefault(each.metadata[TOKEN].decode(), []).append(each.name)
+    found = {}
+    for each in physical:
+        metadata: Mapping[bytes, bytes] = each.metadata or {}
+        if STAMP not in metadata or FEATURE not in metadata:
+            continue
+        token = metadata[STAMP].decode()
+        first = each.name.removesuffix(STAMP_SUFFIX)
+        own = sorted(columns.get(token, []), key=lambda name: name != first)
+        feature = _parse(json.loads(metadata[FEATURE]), tuple(own) or (first,), token)
+        found[feature.name] = feature
+    return found
+
+
+def _parse(raw: dict[str, Any], columns: tuple[str, ...], token: str) -> Feature:
+    try:
+        return Feature(**{**raw, "inputs": tuple(raw["inputs"])}, columns=columns, token=token)
+    except (TypeError, KeyError) as error:
+        raise UnsupportedTableError(
+            f"the feature {columns[0]!r} was declared by a newer release; upgrade with: pip install -U lance-lakehouse"
+        ) from error
+
+
+def dependents(features: Mapping[str, Feature], field_ids: Mapping[str, int], changed: Collection[str]) -> list[Feature]:
+    """Return the features that are no longer true when `changed` columns change, direct ones before transitive ones.
+
+    Examples
+    --------
+    >>> area = Feature(("area",), "sql", "w * h", (1, 2), "", 1, "", "", "t1")
+    >>> big = Feature(("big",), "sql", "area > 9", (3,), "", 1, "", "", "t2")
+    >>> [f.name for f in dependents({"area": area, "big": big}, {"w": 1, "h": 2, "area": 3}, ["w"])]
+    ['area', 'big']
+    """
+    stale: dict[str, Feature] = {}
+    front = {field_ids[name] for name in changed}
+    while front:
+        hit = [f for f in features.values() if f.name not in stale and front & set(f.inputs)]
+        stale |= {feature.name: feature for feature in hit}
+        front = {field_ids[name] for feature in hit for name in feature.columns if name in field_ids}
+    return list(stale.values())
+
+
+def feature_columns(features: Mapping[str, Feature]) -> tuple[str, ...]:
+    """Return all columns that some feature fills."""
+    return tuple(name for feature in features.values() for name in feature.columns)
+
+
+def owner_of(features: Mapping[str, Feature], column: str) -> Feature | None:
+    """Return the feature that fills a column."""
+    return next((feature for feature in features.values() if column in feature.columns), None)
+
+
+def input_names(feature: Feature, field_ids: Mapping[str, int]) -> list[str]:
+    """Return the present names of a feature's inputs."""
+    names = {field_id: name for name, field_id in field_ids.items()}
+    return [names[field_id] for field_id in feature.inputs if field_id in names]
+
+
+def dependents_by_column(
+    features: Mapping[str, Feature], field_ids: Mapping[str, int], columns: Iterable[str]
+) -> dict[str, list[str]]:
+    """Return, for each column, the features computed from it directly."""
+    return {
+        name: users
+        for name in columns
+        if name in field_ids and (users := [f.name for f in features.values() if field_ids[name] in f.inputs])
+    }

@@ -1,0 +1,172 @@
+"""One immutable version of one table: what every module above takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from lakehouse import layout, storage, types
+from lakehouse._lance import check_process, lance
+from lakehouse.errors import (
+    TableNotFoundError,
+    UnsupportedTableError,
+    VersionNotFoundError,
+    closest,
+    no_column,
+    translated,
+)
+from lakehouse.schema.lineage import features_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pyarrow as pa
+
+    from lakehouse.location import Location
+    from lakehouse.schema.lineage import Feature
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A table as it was at one commit.
+
+    Parameters
+    ----------
+    lake
+        The lake's folder.
+    name
+        The table's name.
+    dataset
+        The Lance dataset, at exactly this version.
+    pinned
+        Whether the handle it came from stays at this version.
+    """
+
+    lake: Location
+    name: str
+    dataset: Any = field(repr=False)
+    pinned: bool = False
+
+    @property
+    def location(self) -> Location:
+        """The table's folder."""
+        return layout.table_location(self.lake, self.name)
+
+    @property
+    def uri(self) -> str:
+        """The folder that `lance.dataset` opens."""
+        return self.location.uri
+
+    @cached_property
+    def version(self) -> int:
+        """The number of the commit."""
+        return int(self.dataset.version)
+
+    @cached_property
+    def physical(self) -> pa.Schema:
+        """The schema as Lance has it, stamps included."""
+        return self.dataset.schema
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The schema as users see it."""
+        return storage.logical_schema(self.physical)
+
+    @cached_property
+    def key(self) -> str | None:
+        """The column that names a row, if the schema has one."""
+        keys = [f.name for f in self.physical if storage.is_primary_key(f)]
+        return keys[0] if keys else None
+
+    @cached_property
+    def num_rows(self) -> int:
+        """The rows that are not deleted; read from the manifest."""
+        return int(self.dataset.count_rows())
+
+    @cached_property
+    def field_ids(self) -> dict[str, int]:
+        """Lance's id of each top-level column; ids are used again after a drop, see `lakehouse.schema.lineage`."""
+        return {f.name(): f.id() for f in self.dataset.lance_schema.fields()}
+
+    @cached_property
+    def features(self) -> dict[str, Feature]:
+        """The computed columns, by the first column of each feature."""
+        return features_of(self.physical)
+
+    def columns(self, names: Iterable[str] | None) -> list[str]:
+        """Check column names and return them; all of them for None.
+
+        Raises
+        ------
+        ColumnNotFoundError
+            A name the table does not have.
+        """
+        if names is None:
+            return list(self.schema.names)
+        if isinstance(names, str):
+            names = [names]
+        names = list(dict.fromkeys(names))
+        known = set(self.schema.names)
+        for name in names:
+            if name not in known:
+                raise no_column(name, self.schema.names)
+        return names
+
+    def check_writable(self) -> None:
+        """Refuse tables whose rows lose their identity when they move.
+
+        Raises
+        ------
+        UnsupportedTableError
+            The table has no stable row ids.
+        """
+        if not self.dataset.has_stable_row_ids:
+            raise UnsupportedTableError(
+                f"the table {self.name!r} was made without stable row ids, which feature columns need; "
+                f"lake.adopt({self.name!r}) copies it once into one that has them"
+            )
+
+
+def open_snapshot(
+    lake: Location, name: str, version: int | str | None = None, *, session: Any = None
+) -> Snapshot:
+    """Open a table at a version, a tag or its newest state.
+
+    Raises
+    ------
+    TableNotFoundError
+        There is no such table.
+    VersionNotFoundError
+        There is no such version or tag.
+    """
+    check_process()
+    location = layout.table_location(lake, name)
+    try:
+        with translated(f"opening table {name!r}"):
+            dataset = lance.dataset(
+                location.uri, version=version, storage_options=dict(location.storage_options) or None, session=session
+            )
+    except Exception as error:
+        raise _not_opened(lake, name, version, error) from error
+    return Snapshot(lake, name, dataset, pinned=version is not None)
+
+
+def _not_opened(lake: Location, name: str, version: int | str | None, error: Exception) -> Exception:
+    names = layout.table_names(lake)
+    if name not in names:
+        there = ", ".join(names) or "no tables"
+        return TableNotFoundError(f"no table {name!r} in {lake.uri}; it has {there}{closest(name, names)}")
+    if version is None:
+        return error
+    newest = lance.dataset(layout.table_location(lake, name).uri, storage_options=dict(lake.storage_options) or None)
+    if isinstance(version, str):
+        tags = sorted(newest.tags.list())
+        if version in tags:
+            return error
+        return VersionNotFoundError(
+            f"no tag {version!r} on table {name!r}; it has {', '.join(tags) or 'no tags'}{closest(version, tags)}"
+        )
+    if version in {v["version"] for v in newest.versions()}:
+        return error
+    return VersionNotFoundError(f"no version {version} of table {name!r}; the newest is {newest.version}")

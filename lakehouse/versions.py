@@ -1,0 +1,107 @@
+"""What happened to a table, and names for its versions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lakehouse import commit
+from lakehouse.errors import (
+    AlreadyExistsError,
+    InvalidArgumentError,
+    VersionNotFoundError,
+    closest,
+    translated,
+)
+
+if TYPE_CHECKING:
+    from lakehouse.snapshot import Snapshot
+
+HISTORY = pa.schema(
+    [
+        pa.field("version", pa.int64()),
+        pa.field("timestamp", pa.timestamp("us", "UTC")),
+        pa.field("operation", pa.string()),
+        pa.field("author", pa.string()),
+        pa.field("message", pa.string()),
+        pa.field("num_rows", pa.int64()),
+        pa.field("tags", pa.list_(pa.string())),
+    ]
+)
+
+
+def history(snapshot: Snapshot, limit: int | None = None) -> pa.Table:
+    """Return the versions up to this one, newest first.
+
+    Returns
+    -------
+    pyarrow.Table
+        ``version, timestamp, operation, author, message, num_rows, tags``; author and message are NULL for
+        commits that were not made by this library.
+    """
+    if limit is not None and limit < 1:
+        raise InvalidArgumentError(f"limit is {limit}; it is a number of versions, 1 or more")
+    dataset = snapshot.dataset
+    with translated(f"reading the history of {snapshot.name!r}"):
+        named: dict[int, list[str]] = {}
+        for name, tag in dataset.tags.list().items():
+            named.setdefault(tag["version"], []).append(name)
+        kept = [v for v in dataset.versions() if v["version"] <= snapshot.version]
+        rows = [_row(dataset, version, named) for version in kept[::-1][:limit]]
+    return pa.Table.from_pylist(rows, schema=HISTORY)
+
+
+def _row(dataset: Any, version: dict[str, Any], named: dict[int, list[str]]) -> dict[str, Any]:
+    number = version["version"]
+    transaction = commit.transaction_of(dataset, number)
+    properties = (transaction.transaction_properties or {}) if transaction else {}
+    return {
+        "version": number,
+        "timestamp": version["timestamp"].astimezone(),
+        "operation": type(transaction.operation).__name__ if transaction else None,
+        "author": properties.get(commit.AUTHOR),
+        "message": properties.get(commit.OPERATION),
+        "num_rows": int(version["metadata"].get("total_rows", 0)),
+        "tags": sorted(named.get(number, [])),
+    }
+
+
+def tag(snapshot: Snapshot, name: str) -> None:
+    """Name this version.
+
+    Raises
+    ------
+    AlreadyExistsError
+        The tag is on another version.
+    """
+    if name.isdigit() or not name:
+        raise InvalidArgumentError(f"a tag cannot be {name!r}: it would read as a version number")
+    there = tags(snapshot)
+    if there.get(name) == snapshot.version:
+        return
+    if name in there:
+        raise AlreadyExistsError(f"the tag {name!r} is on version {there[name]} of {snapshot.name!r}; untag({name!r}) first")
+    with translated(f"tagging version {snapshot.version} of {snapshot.name!r} as {name!r}"):
+        snapshot.dataset.tags.create(name, snapshot.version)
+
+
+def untag(snapshot: Snapshot, name: str) -> None:
+    """Remove a tag; the version stays until it is cleaned up.
+
+    Raises
+    ------
+    VersionNotFoundError
+        No such tag.
+    """
+    there = tags(snapshot)
+    if name not in there:
+        raise VersionNotFoundError(f"no tag {name!r} on {snapshot.name!r}; it has {', '.join(there) or 'no tags'}{closest(name, there)}")
+    with translated(f"removing the tag {name!r} of {snapshot.name!r}"):
+        snapshot.dataset.tags.delete(name)
+
+
+def tags(snapshot: Snapshot) -> dict[str, int]:
+    """Return the tags and their versions, sorted by name."""
+    with translated(f"reading the tags of {snapshot.name!r}"):
+        return {name: int(tag["version"]) for name, tag in sorted(snapshot.dataset.tags.list().items())}

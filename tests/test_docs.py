@@ -1,0 +1,186 @@
+"""What the documentation says is what happens: blocks run, examples run, names and commands are all there."""
+
+import ast
+import inspect
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from numpydoc.docscrape import FunctionDoc
+from numpydoc.validate import validate
+
+import lakehouse as lh
+
+ROOT = Path(__file__).parents[1]
+OPT_OUT = re.compile(r"<!-- not run: \S.* -->")
+FENCE = re.compile(r"^```(?P<language>\w*)$")
+LINK = re.compile(r"\]\((?!https?:|#|mailto:)(?P<path>[^)#\s]+)")
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+LONGEST_EXAMPLE_S = 10
+LONGEST_EXAMPLE_LINES = 40
+
+
+@dataclass(frozen=True)
+class Block:
+    language: str
+    line: int
+    text: str
+    opted_out: bool
+
+
+def linked(page):
+    return [(page.parent / match["path"]).resolve() for match in LINK.finditer(page.read_text())]
+
+
+def pages():
+    """The README and every page of the repository that can be reached from it."""
+    found = [ROOT / "README.md"]
+    for page in found:
+        found += [path for path in linked(page) if path.suffix == ".md" and path.exists() and path not in found]
+    return found
+
+
+def blocks(page):
+    found, opened, opted_out, above = [], None, False, ""
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        if opened is None and (fence := FENCE.match(line)):
+            opened, opted_out, text = (fence["language"], number), bool(OPT_OUT.fullmatch(above)), []
+        elif line == "```":
+            found.append(Block(*opened, "\n".join(text), opted_out))
+            opened = None
+        elif opened:
+            text.append(line)
+        elif line.strip():
+            above = line.strip()
+    return found
+
+
+def shell(command, folder):
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "120"}
+    return subprocess.run(
+        command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def commands(block):
+    """The lines of a console block that were typed; a backslash continues one."""
+    text = block.text.replace("\\\n", " ")
+    return [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ ")]
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_every_block_of_the_documentation_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "__main__"}
+    for block in blocks(page):
+        if block.opted_out:
+            continue
+        if block.language == "python":  # padded, so that a traceback and `inspect.getsource` find the page's own lines
+            exec(compile("\n" * block.line + block.text, str(page), "exec"), namespace)
+        elif block.language == "console":
+            for command in commands(block):
+                done = shell(command, tmp_path)
+                assert done.returncode == 0, f"{page.name}:{block.line}: $ {command}\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_every_block_says_its_language_and_every_link_leads_somewhere(page):
+    assert all(block.language for block in blocks(page))
+    assert [path for path in linked(page) if not path.exists()] == []
+
+
+def test_a_page_is_read_as_meant(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("a\n```python\nx = 1\n```\n<!-- not run: needs a GPU -->\n\n```console\n$ a \\\n  b\nout\n```\n")
+    first, second = blocks(page)
+    assert first == Block("python", 2, "x = 1", opted_out=False)
+    assert second.opted_out
+    assert commands(second) == ["a    b"]
+
+
+# --- examples
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_is_short_and_runs_alone(path, tmp_path):
+    assert re.fullmatch(r"\d\d(_[a-z]+){2,}\.py", path.name)
+    assert len(path.read_text().splitlines()) <= LONGEST_EXAMPLE_LINES
+    done = subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning:__main__", path],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_EXAMPLE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_there_are_examples():
+    assert EXAMPLES
+
+
+# --- docstrings
+
+
+def public():
+    """Public names, and the public methods of the public classes: what a reader finds with tab."""
+    for name in lh.__all__:
+        value = getattr(lh, name)
+        if inspect.ismodule(value):
+            continue
+        yield name, value
+        if inspect.isclass(value):
+            for attribute, member in vars(value).items():
+                if not attribute.startswith("_") and (
+                    inspect.isfunction(member) or isinstance(member, classmethod | property)
+                ):
+                    yield f"{name}.{attribute}", member
+
+
+@pytest.mark.parametrize(("name", "value"), public(), ids=[name for name, _ in public()])
+def test_every_public_name_is_described_with_an_example(name, value):
+    described = inspect.unwrap(getattr(value, "__func__", value))
+    assert inspect.getdoc(described), f"{name} has no docstring"
+    if name.count(".") == 1 and isinstance(value, property):
+        return  # an attribute needs a line, not a session
+    path = f"{value.__module__}.{name}" if hasattr(value, "__module__") else f"{described.__module__}.{name}"
+    codes = {code for code, _ in validate(path)["errors"]}
+    assert "EX01" not in codes, f"{name} has no Examples section"
+    assert ">>>" in inspect.getdoc(described)
+    assert not codes & {"PR02", "PR03", "SS01", "SS06"}, validate(path)["errors"]
+
+
+def test_documented_errors_are_errors_there_are():
+    for name, value in public():
+        if not callable(value) or inspect.isclass(value):
+            continue
+        for entry in FunctionDoc(value)["Raises"]:
+            for raised in re.findall(r"\w+Error", entry.type or entry.name):
+                assert raised in lh.errors.__all__, f"{name} is said to raise {raised}"
+
+
+# --- command line
+
+
+def verbs(command, words=()):
+    children = getattr(command, "commands", None)
+    if not children:
+        return [" ".join(words)]
+    return [verb for name, child in children.items() for verb in verbs(child, (*words, name))]
+
+
+def test_every_command_is_documented():
+    import typer
+
+    from lakehouse.cli import app
+
+    text = "\n".join(page.read_text() for page in pages())
+    missing = [verb for verb in verbs(typer.main.get_command(app)) if f"lakehouse {verb}" not in text]
+    assert missing == []

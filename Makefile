@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "lakehouse needs Python 3.11 or newer on the PATH (or make PYTHON=…)" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { command -v apt-get >/dev/null && apt-get install --yes python3-venv; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint constraints.txt
+	$(BIN)/pip install -qq --disable-pip-version-check --editable '.[dev]' --constraint constraints.txt
 	@touch $@
 
 demo: $(READY)
@@ -38,10 +38,12 @@ check: $(READY)
 
 # Minutes to hours: no clock on a single test.
 soak: $(READY)
-	$(BIN)/pytest -m soak -o timeout=0 -o faulthandler_timeout=0
+	$(BIN)/pytest -m soak --hypothesis-profile soak -o timeout=0 -o faulthandler_timeout=0
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.point_query
+	$(BIN)/python -m benchmarks.column_addition
+	$(BIN)/python -m benchmarks.report
 
 clean:
 	rm -rf .venv build dist demo-lake .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

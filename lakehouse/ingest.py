@@ -25,7 +25,6 @@ from lakehouse.errors import (
     BadRowsError,
     DuplicateKeyError,
     InvalidArgumentError,
-    LakehouseError,
     SchemaError,
     translated,
 )
@@ -91,7 +90,7 @@ class Journal:
     def __init__(self, folder: Location | None) -> None:
         self._folder = folder  # None: plain data, nothing to resume
         self.entries: list[Spooled] = []
-        self.commit_id = uuid.uuid4().hex
+        self.commit_id = self.run = uuid.uuid4().hex
 
     def load(self, fragment_exists: Any) -> None:
         """Read what an earlier, killed call left; entries whose files are gone are forgotten."""
@@ -99,7 +98,7 @@ class Journal:
             return
         for name in self._folder.listdir():
             if name == "commit":
-                self.commit_id = self._folder.read_bytes(name).decode()
+                self.commit_id = self.run = self._folder.read_bytes(name).decode()
             elif name.endswith(".json"):
                 raw = json.loads(self._folder.read_bytes(name))
                 entry = Spooled(**{**raw, "failures": [RowFailure(**f) for f in raw["failures"]]})
@@ -188,7 +187,7 @@ def add(
         version = _commit(snapshot, entries, journal, spooler)
         told = [failure for entry in journal.entries for failure in entry.failures]
         if on_bad_rows == "record":
-            failures.record(snapshot.lake, snapshot.name, f"add-{journal.commit_id}", told)
+            failures.record(snapshot.lake, snapshot.name, f"add-{journal.run}", told)
         journal.discard()
     return WriteResult(
         version=version if version is not None else landed or snapshot.version,
@@ -232,10 +231,11 @@ class _Spooler:
         self, first: tuple[pa.RecordBatch, Spooled], batches: Iterator[tuple[pa.RecordBatch, Spooled]]
     ) -> tuple[pa.RecordBatch, Spooled] | None:
         """Write one fragment from `first` on; return the first batch that did not go in."""
-        entry, nbytes, rest, raised = Spooled(), 0, first, None
+        entry, nbytes = Spooled(), 0
+        rest: tuple[pa.RecordBatch, Spooled] | None = first
 
         def until_full() -> Iterator[pa.RecordBatch]:
-            nonlocal nbytes, rest, raised
+            nonlocal nbytes, rest
             while rest is not None:
                 batch, part = rest
                 entry.items += part.items
@@ -246,31 +246,22 @@ class _Spooler:
                 nbytes += batch.nbytes
                 if batch.num_rows:
                     yield storage.to_physical(batch, self._physical)
-                try:
-                    rest = next(batches, None)
-                except Exception as error:
-                    raised = error  # Lance would hand back its text only
-                    raise
+                rest = next(batches, None)
                 if entry.num_rows >= FRAGMENT_ROWS or nbytes >= FRAGMENT_NBYTES:
                     return
 
-        before = self._snapshot.location
-        try:
-            with translated(f"writing rows of {self._snapshot.name!r}"):
-                written = lance.fragment.write_fragments(
-                    pa.RecordBatchReader.from_batches(self._physical, until_full()),
-                    before.uri,
-                    schema=self._physical,
-                    mode="append",
-                    max_rows_per_file=2 * FRAGMENT_ROWS,
-                    data_storage_version=self._snapshot.dataset.data_storage_version,
-                    storage_options=dict(before.storage_options) or None,
-                    enable_stable_row_ids=True,
-                )
-        except LakehouseError:
-            if raised is not None:
-                raise raised from None
-            raise
+        location = self._snapshot.location
+        with translated(f"writing rows of {self._snapshot.name!r}"):
+            written = lance.fragment.write_fragments(
+                pa.RecordBatchReader.from_batches(self._physical, until_full()),
+                location.uri,
+                schema=self._physical,
+                mode="append",
+                max_rows_per_file=2 * FRAGMENT_ROWS,
+                data_storage_version=self._snapshot.dataset.data_storage_version,
+                storage_options=dict(location.storage_options) or None,
+                enable_stable_row_ids=True,
+            )
         entry.fragments = [fragment.to_json() for fragment in written if fragment.physical_rows]
         entry.nbytes = nbytes
         self._journal.append(entry)

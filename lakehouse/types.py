@@ -248,7 +248,7 @@ def field(
     """
     check_name(name)
     if isinstance(data_type, str):
-        data_type = Type(data_type, tuple(values or ()), storage)
+        data_type = Type(data_type, values or (), storage)  # type: ignore[arg-type]  # any iterable becomes a tuple
     elif values is not None or storage is not None:
         raise SchemaError(f"column {name!r}: values and storage are part of the Type already")
     metadata = data_type.metadata

@@ -217,6 +217,8 @@ def test_reserved_and_impossible_names_are_refused(name):
 
 def test_values_come_with_the_type_string_or_in_the_type_not_both():
     assert types.category_values(types.field("x", "category", values=["b", "a"])) == ["b", "a"]
+    with pytest.raises(SchemaError, match="must be a list of strings, not 'ab'"):
+        types.field("x", "category", values="ab")
     with pytest.raises(SchemaError, match="part of the Type already"):
         types.field("x", Type("category", ("a",)), values=["a"])
 

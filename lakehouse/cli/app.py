@@ -19,7 +19,7 @@ __all__ = ["app", "main"]
 class _Program(TyperGroup):
     """Ends with one line, not a traceback, where the library says what is wrong."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except LakehouseError as error:

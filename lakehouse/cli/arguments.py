@@ -28,9 +28,11 @@ __all__ = [
     "LakeTarget",
     "TableTarget",
     "WhereOption",
+    "WrittenTable",
     "as_names",
     "is_table",
     "key_value",
+    "lake_and_name",
     "load_udf",
     "open_lake",
     "open_table",
@@ -44,6 +46,7 @@ TableTarget = Annotated[
     str,
     typer.Argument(metavar="LAKE/TABLE[@VERSION]", help="A table, at a version or tag.", show_default=False),
 ]
+WrittenTable = Annotated[str, typer.Argument(metavar="LAKE/TABLE", help="A table.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 ColumnsOption = Annotated[
     str | None, typer.Option("--columns", "-c", metavar="A,B", help="These columns only.", show_default=False)
@@ -75,6 +78,14 @@ def open_table(text: str) -> Table:
     """Open ``LAKE/TABLE[@VERSION]``."""
     target = target_of(text, is_table=True)
     return lh.connect(target.lake).open_table(str(target.table), version=target.version)
+
+
+def lake_and_name(text: str) -> tuple[Lake, str]:
+    """Open the lake of ``LAKE/TABLE``, where the newest version is meant."""
+    target = target_of(text, is_table=True)
+    if target.version is not None:
+        raise typer.BadParameter(f"{text!r}: this is about the newest version; leave @{target.version} out")
+    return lh.connect(target.lake), str(target.table)
 
 
 def is_table(path: str) -> bool:

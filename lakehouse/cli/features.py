@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lakehouse.cli.arguments import AsJson, TableTarget, WhereOption, load_udf, open_table, verb
+from lakehouse.cli.arguments import AsJson, TableTarget, WhereOption, WrittenTable, load_udf, open_table, verb
 from lakehouse.cli.output import Change, Output, fields, grid
 from lakehouse.display import count, format_nbytes
 
@@ -69,7 +69,7 @@ def list_features(target: TableTarget, as_json: AsJson = False) -> None:
 
 
 def add(
-    target: TableTarget,
+    target: WrittenTable,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The new column.")],
     udf: Annotated[
         str | None, typer.Argument(metavar="[MODULE:FUNCTION]", help="What computes it.", show_default=False)
@@ -93,7 +93,7 @@ def add(
 def preview(
     target: TableTarget,
     udf: _Udf,
-    n: Annotated[int, typer.Option("-n", min=1, help="How many rows.")] = 5,
+    n: Annotated[int, typer.Option("-n", metavar="N", min=1, help="How many rows.")] = 5,
     as_json: AsJson = False,
 ) -> None:
     """Run a function on a few rows and store nothing."""
@@ -103,19 +103,28 @@ def preview(
 
 
 def backfill(
-    target: TableTarget,
+    target: WrittenTable,
     columns: Annotated[
-        list[str] | None, typer.Argument(metavar="[COLUMN…]", help="Default: all features.", show_default=False)
+        list[str] | None, typer.Argument(metavar="[COLUMN]...", help="Default: all features.", show_default=False)
     ] = None,
     udf: Annotated[
         str | None,
         typer.Option("--udf", metavar="MODULE:FUNCTION", help="Default: the declared one.", show_default=False),
     ] = None,
     where: WhereOption = None,
-    only: Annotated[Only | None, typer.Option("--only", help="Default: missing and stale rows.")] = None,
-    num_workers: Annotated[int, typer.Option("--num-workers", min=0, help="Processes; 0: this one.")] = 0,
-    on_error: Annotated[OnError, typer.Option("--on-error", help="A row that fails.")] = OnError.record,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many rows.")] = None,
+    only: Annotated[
+        Only | None,
+        typer.Option(
+            "--only", metavar="missing|stale|failed|all", help="Default: missing and stale rows.", show_default=False
+        ),
+    ] = None,
+    num_workers: Annotated[int, typer.Option("--num-workers", metavar="N", min=0, help="Processes; 0: this one.")] = 0,
+    on_error: Annotated[
+        OnError, typer.Option("--on-error", metavar="record|raise|null", help="What a row does that fails.")
+    ] = OnError.record,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many rows.", show_default=False)
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take.")] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -17,6 +17,7 @@ from lakehouse.cli.arguments import (
     LakeTarget,
     TableTarget,
     WhereOption,
+    WrittenTable,
     as_names,
     key_value,
     open_lake,
@@ -47,7 +48,7 @@ _INDEXES = {IndexKind.ivf_pq: "IvfPq", IndexKind.btree: "BTree"}
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module."""
-    verb(app, 'sql lake "SELECT split, count(*) FROM pets WHERE width > \\$w GROUP BY 1" --param w=512')(sql)
+    verb(app, "sql lake 'SELECT split, count(*) FROM pets WHERE width > $w GROUP BY 1' --param w=512")(sql)
     verb(app, "search lake/pets embedding --like 3f2a9c -k 5")(search)
     verb(app, "index lake/pets embedding --kind ivf-pq")(index)
 
@@ -96,7 +97,7 @@ def search(
     vector: Annotated[
         str | None, typer.Option("--vector", metavar="JSON", help="Near to this vector.", show_default=False)
     ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 10,
+    k: Annotated[int, typer.Option("-k", metavar="K", min=1, help="How many.")] = 10,
     where: WhereOption = None,
     columns: ColumnsOption = None,
     as_json: AsJson = False,
@@ -117,12 +118,13 @@ def _vector_of(table: Table, key: str, column: str) -> Any:
 
 
 def index(
-    target: TableTarget,
+    target: WrittenTable,
     column: Annotated[
         str | None, typer.Argument(metavar="[COLUMN]", help="Build one here; none: list them.", show_default=False)
     ] = None,
     kind: Annotated[
-        IndexKind | None, typer.Option("--kind", help="Default: what fits the column.", show_default=False)
+        IndexKind | None,
+        typer.Option("--kind", metavar="ivf-pq|btree", help="Default: what fits the column.", show_default=False),
     ] = None,
     drop: Annotated[bool, typer.Option("--drop", help="Remove the column's index.")] = False,
     as_json: AsJson = False,

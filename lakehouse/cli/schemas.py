@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import lakehouse as lh
-from lakehouse.cli.arguments import AsJson, target_of, verb
+from lakehouse.cli.arguments import AsJson, WrittenTable, lake_and_name, verb
 from lakehouse.cli.output import Change, Output
 from lakehouse.display import count
 
@@ -19,7 +18,6 @@ __all__ = ["register"]
 
 DRIFT = 3  # exit code of a plan that has steps
 
-_Table = Annotated[str, typer.Argument(metavar="LAKE/TABLE", help="A table.", show_default=False)]
 _File = Annotated[str, typer.Argument(metavar="FILE|NAME", help="A TOML file or a shipped schema.", show_default=False)]
 
 
@@ -31,17 +29,17 @@ def register(app: typer.Typer) -> None:
     app.add_typer(schema, name="schema")
 
 
-def plan(target: _Table, file: _File, as_json: AsJson = False) -> None:
+def plan(target: WrittenTable, file: _File, as_json: AsJson = False) -> None:
     """Show what would change, in bytes; exit code 3 if something would."""
-    found = target_of(target, is_table=True)
-    planned = lh.connect(found.lake).plan(file, table=found.table)
+    lake, name = lake_and_name(target)
+    planned = lake.plan(file, table=name)
     Output(as_json).show(_record(planned), str(planned))
     if not planned.is_empty:
         raise typer.Exit(DRIFT)
 
 
 def apply(
-    target: _Table,
+    target: WrittenTable,
     file: _File,
     allow_destructive: Annotated[
         bool, typer.Option("--allow-destructive", help="Carry out steps that take values away.")
@@ -49,12 +47,11 @@ def apply(
     as_json: AsJson = False,
 ) -> None:
     """Carry the plan out."""
-    found = target_of(target, is_table=True)
-    lake = lh.connect(found.lake)
-    planned = lake.plan(file, table=found.table)
-    before = lake.open_table(str(found.table)).info()
+    lake, name = lake_and_name(target)
+    planned = lake.plan(file, table=name)
+    before = lake.open_table(name).info()
     lake.apply(planned, allow_destructive=allow_destructive)
-    change = Change.between(before, lake.open_table(str(found.table)).info())
+    change = Change.between(before, lake.open_table(name).info())
     done = f"applied {count(len(planned), 'step')}; {change}"
     Output(as_json).show({**_record(planned), **asdict(change)}, str(planned), done)
 

@@ -15,6 +15,7 @@ from lakehouse.cli.arguments import (
     ColumnsOption,
     LakeTarget,
     TableTarget,
+    WrittenTable,
     as_names,
     is_table,
     key_value,
@@ -144,7 +145,7 @@ def info(
 
 def head(
     target: TableTarget,
-    n: Annotated[int, typer.Option("-n", min=1, help="How many rows.")] = 5,
+    n: Annotated[int, typer.Option("-n", metavar="N", min=1, help="How many rows.")] = 5,
     columns: ColumnsOption = None,
     as_json: AsJson = False,
 ) -> None:
@@ -171,7 +172,7 @@ def get(
     names = table.snapshot().columns(as_names(columns))
     row = table[key_value(table, key)]
     result: dict[str, Any] = {name: row[name] for name in names}
-    told = [fields({name: format_value(value, 500) for name, value in result.items()})]
+    told: list[Any] = [fields({name: format_value(value, 500) for name, value in result.items()})]
     if save is not None:
         column = _medium(result)
         nbytes = save.write_bytes(result[column].read())
@@ -204,19 +205,23 @@ def _state(column: ColumnInfo) -> str:
 
 
 def add(
-    target: TableTarget,
+    target: WrittenTable,
     sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCE…", help="Folders, files, globs or URLs.", show_default=False)
+        list[str], typer.Argument(metavar="SOURCE", help="Folders, files, globs or URLs.", show_default=False)
     ],
     kind: Annotated[
-        Kind | None, typer.Option("--as", help="What the files are; default: what the table holds.")
+        Kind | None,
+        typer.Option(
+            "--as", metavar="images|videos|texts|parquet", help="Default: what the table holds.", show_default=False
+        ),
     ] = None,
     on_bad_rows: Annotated[
-        OnBadRows, typer.Option("--on-bad-rows", help="raise stops; record keeps the reason (feature errors).")
+        OnBadRows,
+        typer.Option("--on-bad-rows", metavar="raise|skip|record", help="What to do with files that are broken."),
     ] = OnBadRows.raise_,
     as_json: AsJson = False,
 ) -> None:
-    """Add files as rows: each once, in one version, or none; after a kill the same call goes on."""
+    """Add files as rows: each source is one version or none; after a kill the same call goes on."""
     table = open_table(target)
     before = table.info()
     results = [table.add(_source(source, kind, before), on_bad_rows=on_bad_rows.value) for source in sources]

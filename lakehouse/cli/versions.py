@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 def history(
     target: TableTarget,
-    n: Annotated[int, typer.Option("-n", min=1, help="How many versions.")] = 20,
+    n: Annotated[int, typer.Option("-n", metavar="N", min=1, help="How many versions.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """Show what happened to a table, newest first."""

@@ -7,6 +7,8 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lakehouse.errors import LakehouseError
 
 if TYPE_CHECKING:
@@ -62,13 +64,19 @@ def _poster(video: Any) -> Image.Image:
 
 def _displayable(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith(("I", "F")):  # 16 and 32 bit: stretch to 8, or all is white
-        low, high = picture.getextrema()
-        scale = 255 / (high - low) if high > low else 0.0
-        picture = picture.convert("F").point(lambda level: level * scale - low * scale)
-        picture = picture.convert("L")
+        return _stretched(picture)
     if picture.mode in ("RGB", "RGBA"):
         return picture
     return picture.convert("RGBA" if "transparency" in picture.info or picture.mode == "LA" else "RGB")
+
+
+def _stretched(picture: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    levels = np.nan_to_num(np.asarray(picture, dtype=np.float64), posinf=0.0, neginf=0.0)
+    low, high = float(levels.min()), float(levels.max())
+    scale = 255 / (high - low) if high > low else 0.0
+    return Image.fromarray(((levels - low) * scale).astype(np.uint8)).convert("RGB")
 
 
 def _encode(picture: Image.Image) -> Thumbnail:

@@ -74,7 +74,7 @@ def _decoder(form: Form) -> Callable[[bytes], Any]:
 
         if form == "pil":
             return codecs.decode_image
-        return lambda data: np.asarray(codecs.decode_image(data).convert("RGB"))
+        return codecs.decode_rgb
     from lakehouse.media import handles
 
     return getattr(handles, form.capitalize())  # type: ignore[no-any-return]  # one of four classes

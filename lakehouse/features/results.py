@@ -103,7 +103,7 @@ def _array(values: Any, name: str, data_type: pa.DataType, errors: dict[int, str
     arrays, wrong = [], {}
     for at, value in enumerate(values.to_pylist() if hasattr(values, "to_pylist") else values):
         try:
-            arrays.append(pa.array([value], data_type))
+            arrays.append(_whole([value], data_type))
         except _ERRORS as error:
             wrong[at] = f"returned {_short(value)} for {name!r}, which is {data_type}: {error}"
             arrays.append(pa.nulls(1, data_type))
@@ -124,7 +124,38 @@ def _whole(values: Any, data_type: pa.DataType) -> pa.Array:
         return pa.FixedSizeListArray.from_arrays(flat, type=data_type)
     if isinstance(values, np.ndarray):
         return pa.array(values if values.ndim == 1 else list(values)).cast(data_type)
-    return pa.array(values, data_type)
+    array = pa.array(values, data_type)
+    _check_no_fractions(values, data_type)
+    return array
+
+
+def _check_no_fractions(values: Any, data_type: pa.DataType) -> None:
+    # pyarrow 26 makes 1 of 1.5 without a word; its cast does not.
+    if not _holds_integers(data_type):
+        return
+    if not pt.is_nested(data_type):
+        values = [value for value in values if isinstance(value, float | np.floating)]
+    try:
+        found = pa.array(values)
+    except (pa.ArrowException, OverflowError):  # mappings, integers beyond int64: not floats
+        return
+    if _may_cut(found.type, data_type):
+        found.cast(data_type)
+
+
+def _holds_integers(data_type: pa.DataType) -> bool:
+    if pt.is_nested(data_type):
+        return any(_holds_integers(data_type.field(at).type) for at in range(data_type.num_fields))
+    return bool(pt.is_integer(data_type) or pt.is_temporal(data_type))
+
+
+def _may_cut(found: pa.DataType, wanted: pa.DataType) -> bool:
+    if pt.is_struct(wanted) and pt.is_struct(found):
+        names = {field.name for field in wanted} & {field.name for field in found}
+        return any(_may_cut(found.field(name).type, wanted.field(name).type) for name in names)
+    if hasattr(wanted, "value_field") and hasattr(found, "value_field"):
+        return _may_cut(found.value_type, wanted.value_type)
+    return bool(pt.is_floating(found) and (pt.is_integer(wanted) or pt.is_temporal(wanted)))
 
 
 def _short(value: Any) -> str:

@@ -154,8 +154,8 @@ def gather(
     Returns
     -------
     numpy.ndarray or list
-        Numbers and codes: an array of its own memory, shape ``(n, …)``; ragged: a list of such. Text, bytes and
-        images: a list of values, None for NULL; images as buffers that are not copied.
+        Numbers and codes: an array of its own memory, shape ``(n, …)``; ragged: a list of such. Text and
+        bytes: a list of values, None for NULL; images: a list of Arrow scalars, which copy no bytes.
 
     Raises
     ------
@@ -167,7 +167,7 @@ def gather(
             return cast("list[Any]", data.take(pa.array(index)).to_pylist())
         case Form.IMAGES:
             _check_no_nulls(column, data, index, row_ids)
-            return [data[i].as_buffer() for i in index.tolist()]
+            return [data[i] for i in index.tolist()]
         case Form.RAGGED:
             rows = data.take(pa.array(index))
             _check_no_nulls(column, rows, np.arange(len(rows)), row_ids[index])

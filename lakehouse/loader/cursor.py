@@ -42,7 +42,7 @@ class Cursor:
         A finished epoch is followed by the next one, unless it was asked for by its number: a job that saved its
         state after the last batch of epoch 3 and resumes with ``set_epoch(3)`` has nothing left to do in it.
         """
-        if self._start >= num_batches and not self._named:
+        if self._start >= max(num_batches, 1) and not self._named:
             self.epoch, self._start = self.epoch + 1, 0
         first = self._start
         self.received, self._start = first, 0  # left early, the epoch starts again
@@ -51,4 +51,4 @@ class Cursor:
 
     def finish(self, num_batches: int) -> None:
         """Note that an iteration came to the end of its epoch."""
-        self._start = num_batches
+        self._start = max(num_batches, 1)  # an epoch without batches is over as well

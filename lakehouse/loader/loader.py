@@ -122,9 +122,14 @@ class Loader:
     def __repr__(self) -> str:
         return (
             f"<Loader of {self._snapshot.name!r} at version {self._snapshot.version}: {self._selection.num_rows:,} "
-            f"rows, {len(self):,} batches of {self._options.batch_size}, {self._arrays.name}, rank {self._rank} of "
+            f"rows, {len(self):,} batches of {self._options.batch_size}, {self.batch_type}, rank {self._rank} of "
             f"{self._world_size}, epoch {self._cursor.epoch}, batch {self._cursor.received}>"
         )
+
+    @property
+    def batch_type(self) -> str:
+        """What numbers come as: ``"torch"`` where torch is installed, else ``"numpy"``."""
+        return self._arrays.name
 
     @property
     def categories(self) -> dict[str, tuple[str, ...]]:

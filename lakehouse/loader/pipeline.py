@@ -42,6 +42,7 @@ _logger = logging.getLogger("lakehouse")
 class _Bad:
     """A row that could not be decoded or transformed."""
 
+    row_id: int
     error: Exception
 
 
@@ -152,7 +153,7 @@ class Pipeline:
                 error.add_note(f"in the transform of row id {row_id}")
             if self._options.on_bad_rows == "raise" or isinstance(error, InvalidArgumentError):
                 raise
-            return _Bad(error)
+            return _Bad(row_id, error)
 
     def _cell(self, column: Column, cell: Any, row_id: int) -> Any:
         if column.form is Form.IMAGES:
@@ -189,7 +190,7 @@ class Pipeline:
             if not isinstance(row, _Bad):
                 mended.append(row)
                 continue
-            _logger.warning("on_bad_rows=%r put a row aside: %s", self._options.on_bad_rows, row.error)
+            _logger.warning("bad row, row id %d: %s: %s", row.row_id, type(row.error).__name__, row.error)
             masked = self._options.on_bad_rows == "mask" and good
             mended.append(good[0] if masked else self._substitute(row, position))
         return mended, bad
@@ -207,7 +208,7 @@ class Pipeline:
 
 def _decoded(name: str, cell: Any, row_id: int) -> npt.NDArray[np.uint8]:
     try:
-        pixels = decode_rgb(cell)
+        pixels = decode_rgb(cell.as_py())
     except MediaError as error:
         raise MediaError(
             f"column {name!r} of row id {row_id}: {error}; leave the row out with where=…, or pass "

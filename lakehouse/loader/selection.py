@@ -108,8 +108,9 @@ def _from_row_ids(parts: Iterable[RowIds]) -> Selection:
         if follows is not None and begins[0] == follows:
             lengths[-1][-1] += length[0]
             begins, length = begins[1:], length[1:]
-        starts.append(begins)
-        lengths.append(length)
+        if len(begins):
+            starts.append(begins)
+            lengths.append(length)
         follows = ids[-1] + np.uint64(1)
     if not starts:
         return Selection(np.empty(0, np.uint64), np.empty(0, np.int64))

@@ -1,4 +1,4 @@
-"""Pictures: bytes to header, pixels and thumbnails, and back.
+"""Pictures: bytes to header and pixels, and back.
 
 Pillow's format classes are used one by one, not `PIL.Image.open`: that one checks sizes against a global that other
 code may change, warns where this module refuses, and tries forty formats where five are wanted.
@@ -7,12 +7,12 @@ code may change, warns where this module refuses, and tries forty formats where 
 from __future__ import annotations
 
 import io
-import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lakehouse.errors import InvalidArgumentError, LakehouseError, MediaError, translated
+from lakehouse.media.endings import picture_ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +31,9 @@ __all__ = [
     "decode_rgb",
     "encode_image",
     "image_info",
-    "thumbnail",
+    "loaded",
+    "opened",
+    "oriented",
 ]
 
 # 150 MB as RGB. Pillow alone takes a 20 KB PNG of 13000 x 13000 with a warning and 483 MB of memory.
@@ -59,7 +61,6 @@ _REFUSED = {
 }
 _HEADER_NBYTES = 64 << 10  # holds the header of nearly all pictures; one read instead of Pillow's dozens
 _ORIENTATION = 0x0112  # EXIF 2.32, table 4
-_EOI = b"\xff\xd9"
 
 
 @dataclass(frozen=True)
@@ -107,17 +108,17 @@ def image_info(data: bytes | BinaryIO, *, max_pixels: int = MAX_IMAGE_PIXELS) ->
     ImageInfo(width_px=4, height_px=3, format='PNG', orientation=1, mode='L')
     """
     if isinstance(data, bytes):
-        return _info(_open(data, max_pixels))
+        return _info(opened(data, max_pixels))
     with translated("reading an image"):
         data.seek(0)
         head = data.read(_HEADER_NBYTES)
     if len(head) == _HEADER_NBYTES:
         try:
-            return _info(_open(head, max_pixels))
+            return _info(opened(head, max_pixels))
         except MediaError:  # the header goes on behind it: a long EXIF or ICC block, or WebP, which Pillow reads whole
             with translated("reading an image"):
                 head += data.read()
-    return _info(_open(head, max_pixels))
+    return _info(opened(head, max_pixels))
 
 
 def check_image(data: bytes, *, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageInfo:
@@ -132,7 +133,7 @@ def check_image(data: bytes, *, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageInfo
         As `image_info`, or the file is cut off or damaged.
     """
     info = image_info(data, max_pixels=max_pixels)
-    if not _ENDS[info.format](data):
+    if not picture_ends(data, info.format):
         decode_image(data, max_pixels=max_pixels)
     return info
 
@@ -153,11 +154,11 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Im
     >>> decode_image(encode_image(np.zeros((3, 4, 3), np.uint8))).size
     (4, 3)
     """
-    return _loaded(_open(data, max_pixels))
+    return loaded(opened(data, max_pixels))
 
 
 def decode_rgb(data: bytes, *, max_pixels: int = MAX_IMAGE_PIXELS) -> npt.NDArray[np.uint8]:
-    """Decode to RGB pixels: grey, palette and CMYK are converted, transparency is dropped.
+    """Decode to RGB pixels: grey, 16 bit, palette and CMYK are converted, transparency is dropped.
 
     Returns
     -------
@@ -172,6 +173,10 @@ def decode_rgb(data: bytes, *, max_pixels: int = MAX_IMAGE_PIXELS) -> npt.NDArra
     import numpy as np
 
     image = decode_image(data, max_pixels=max_pixels)
+    if image.mode.startswith("I;16"):  # Pillow's own conversion clips all above 255 to white
+        return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    if "transparency" in image.info:  # straight to RGB Pillow warns of what is asked for here
+        image = image.convert("RGBA")
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
@@ -194,7 +199,7 @@ def encode_image(image: Image.Image | npt.NDArray[np.uint8], format: str = "PNG"
 
     if format not in FORMATS:
         raise InvalidArgumentError(f"cannot encode as {format!r}; choose {', '.join(FORMATS)}")
-    options = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}.get(format, {})
+    options: dict[str, Any] = {"quality": 95} if format == "JPEG" else {"lossless": True} if format == "WEBP" else {}
     buffer = io.BytesIO()
     try:
         picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
@@ -205,53 +210,7 @@ def encode_image(image: Image.Image | npt.NDArray[np.uint8], format: str = "PNG"
     return buffer.getvalue()
 
 
-def thumbnail(image: bytes | Image.Image, max_px: int = 256, *, max_nbytes: int = 24_000) -> bytes:
-    """Make a small upright WebP picture.
-
-    Parameters
-    ----------
-    image
-        A file's bytes, or decoded pixels.
-    max_px
-        Longest side.
-    max_nbytes
-        Quality, then size, are lowered until it fits.
-
-    Raises
-    ------
-    MediaError
-        As `decode_image`.
-    """
-    from PIL import ImageOps
-
-    if isinstance(image, bytes):
-        opened = _open(image, MAX_IMAGE_PIXELS)
-        opened.draft("RGB", (2 * max_px, 2 * max_px))  # JPEG can decode at 1/2, 1/4, 1/8: many times faster
-        image = _loaded(opened)
-    picture = _eight_bit(ImageOps.exif_transpose(image))
-    for side_px, quality in ((max_px, 75), (max_px, 40), (max_px // 2, 40), (max_px // 4, 40), (8, 40)):
-        scale = min(1.0, side_px / max(picture.size))
-        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-        buffer = io.BytesIO()
-        picture.resize(size, reducing_gap=2.0).save(buffer, "WEBP", quality=quality)
-        if buffer.tell() <= max_nbytes:
-            return buffer.getvalue()
-    raise InvalidArgumentError(f"no thumbnail fits into max_nbytes={max_nbytes}; allow at least 1,000")
-
-
-def _eight_bit(picture: Image.Image) -> Image.Image:
-    """WebP holds RGB and RGBA; deeper pixels are stretched, or nearly all of them would be white."""
-    if picture.mode in ("RGB", "RGBA"):
-        return picture
-    if picture.mode.startswith(("I", "F")):
-        low, high = cast("tuple[float, float]", picture.getextrema())
-        scale = 255 / (high - low) if high > low else 0.0
-        picture = picture.convert("F").point(lambda level: level * scale - low * scale).convert("L")
-    transparent = "transparency" in picture.info or picture.mode in ("LA", "PA")
-    return picture.convert("RGBA" if transparent else "RGB")
-
-
-def _open(data: bytes, max_pixels: int) -> ImageFile:
+def opened(data: bytes, max_pixels: int) -> ImageFile:
     """Parse the header with the one class its first bytes name, and refuse what is too large before any pixel."""
     name = _named(data, _MAGIC)
     if name is None:
@@ -280,18 +239,19 @@ def _factory(name: str) -> Callable[[BinaryIO], ImageFile]:
     return classes[name]
 
 
-def _loaded(image: ImageFile) -> Image.Image:
+def loaded(image: ImageFile) -> Image.Image:
+    """Decode the pixels of an opened picture."""
     with _decoding(f"{image.format} of {image.width} x {image.height} px does not decode"):
         image.load()
     return image
 
 
 def _info(image: ImageFile) -> ImageInfo:
-    return ImageInfo(image.width, image.height, str(image.format), _orientation(image), image.mode)
+    return ImageInfo(image.width, image.height, str(image.format), oriented(image), image.mode)
 
 
-def _orientation(image: ImageFile) -> int:
-    """From the bytes the header held: `getexif` of a PNG would decode all pixels to look behind them."""
+def oriented(image: Image.Image) -> int:
+    """Return the EXIF orientation from the bytes the header held: `getexif` of a PNG would decode all pixels first."""
     from PIL.Image import Exif
 
     exif = Exif()
@@ -305,7 +265,7 @@ def _orientation(image: ImageFile) -> int:
 
 @contextmanager
 def _decoding(what: str) -> Iterator[None]:
-    """The seam over Pillow, which answers broken bytes with nearly any exception."""
+    """Translate at the seam over Pillow, which answers broken bytes with nearly any exception."""
     try:
         yield
     except (LakehouseError, MemoryError):
@@ -324,36 +284,3 @@ def _not_an_image(data: bytes) -> str:
     refused = _named(data, _REFUSED)
     what = f"{refused} is not read" if refused else f"not an image (it starts with {data[:12]!r})"
     return f"{what}; read are {', '.join(FORMATS)}"
-
-
-def _jpeg_ends(data: bytes) -> bool:
-    """Look for the end mark behind the start of the scan: an embedded thumbnail has end marks of its own."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xDA:
-            return data.rfind(_EOI, at) >= 0
-        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4])
-    return False
-
-
-def _png_ends(data: bytes) -> bool:
-    at = 8
-    while at + 12 <= len(data):
-        end = at + 8 + int.from_bytes(data[at : at + 4])
-        if zlib.crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4]):
-            return False
-        if data[at + 4 : at + 8] == b"IEND":
-            return True
-        at = end + 4
-    return False
-
-
-# Whether a file seems whole, by format. A wrong "no" costs one decoding.
-_ENDS: dict[str, Callable[[bytes], bool]] = {
-    "JPEG": _jpeg_ends,
-    "PNG": _png_ends,
-    "WEBP": lambda data: int.from_bytes(data[4:8], "little") + 8 <= len(data),
-    "GIF": lambda data: data.endswith(b";"),
-    "BMP": lambda data: 0 < int.from_bytes(data[2:6], "little") <= len(data),
-}

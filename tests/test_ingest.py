@@ -1,0 +1,232 @@
+import json
+import os
+import threading
+
+import hypothesis.strategies as st
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from killing import run_and_kill
+
+import lakehouse as lh
+from lakehouse import ingest, layout
+from lakehouse.data import Chunk
+from lakehouse.errors import BadRowsError, ConflictError, DuplicateKeyError, InvalidArgumentError, SchemaError
+from lakehouse.failures import RowFailure
+from lakehouse.leases import lease
+
+KEYED = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False, metadata={"lakehouse:key": "true"}),
+        pa.field("x", pa.int64()),
+        pa.field("data", pa.large_binary()),
+    ]
+)
+
+
+class Numbers:
+    """A source of `total` items, one chunk each; items in `bad` cannot be read."""
+
+    schema = KEYED
+    fingerprint = "numbers"
+
+    def __init__(self, total, bad=(), nbytes=0):
+        self.total, self.bad, self.nbytes = total, bad, nbytes
+        self.read = []
+
+    def count(self):
+        return self.total
+
+    def chunks(self, done=frozenset()):
+        for number in range(self.total):
+            item = f"item-{number}"
+            if item in done:
+                continue
+            self.read.append(number)
+            rows = [] if number in self.bad else [{"id": f"k{number}", "x": number, "data": os.urandom(self.nbytes)}]
+            failures = (RowFailure(item, "DataError", "broken on purpose"),) if number in self.bad else ()
+            yield Chunk(pa.RecordBatch.from_pylist(rows, schema=KEYED), (item,), failures)
+
+
+KILLED = """
+import sys
+sys.path.insert(0, {tests!r})
+import lakehouse as lh
+from lakehouse import commit, ingest
+from test_ingest import Numbers
+ingest.FRAGMENT_NBYTES = 2_000
+before(ingest.Journal, "append", "spooled")
+before(ingest.Journal, "seal", "sealed")
+before(commit, "has_landed", "committed")
+before(ingest.Journal, "discard", "done")
+lh.connect("lake").open_table("t").add(Numbers(12, bad=(5,), nbytes=600), on_bad_rows="record", progress=False)
+"""
+
+
+@pytest.mark.parametrize("at", ["spooled.1", "spooled.2", "spooled.3", "sealed.1", "committed.1", "done.1"])
+def test_an_add_killed_at_any_moment_and_called_again_stores_each_item_once(tmp_path, at):
+    table = lh.connect(tmp_path / "lake").create_table("t", schema=KEYED)
+    run_and_kill(KILLED.format(tests=os.path.dirname(__file__)), at, tmp_path)
+    source = Numbers(12, bad=(5,), nbytes=600)
+    result = table.add(source, on_bad_rows="record", progress=False)
+    assert sorted(table.to_arrow(["x"])["x"].to_pylist()) == [n for n in range(12) if n != 5]
+    assert (result.num_rows, result.num_failed) == (11, 1)
+    assert table.errors()["key"].to_pylist() == ["item-5"]
+    assert len(source.read) + result.num_resumed + (1 if 5 not in source.read else 0) == 12
+    assert result.num_resumed > 0 or at == "spooled.1"
+    assert layout.side(table._lake).listdir("ingest/t") == []
+
+
+def test_items_that_appear_after_a_landed_commit_are_added_by_the_repeated_call(tmp_path):
+    table = lh.connect(tmp_path / "lake").create_table("t", schema=KEYED)
+    run_and_kill(KILLED.format(tests=os.path.dirname(__file__)), "done.1", tmp_path)
+    table.add(Numbers(15, bad=(5,), nbytes=600), on_bad_rows="record", progress=False)
+    assert sorted(table.to_arrow(["x"])["x"].to_pylist()) == [n for n in range(15) if n != 5]
+
+
+def test_a_bad_row_raises_before_anything_is_added(lake):
+    table = lake.create_table("t", schema=KEYED)
+    with pytest.raises(BadRowsError, match="item-3: broken on purpose"):
+        table.add(Numbers(6, bad=(3,)), progress=False)
+    assert (len(table), table.version) == (0, 1)
+
+
+def test_after_a_raise_the_same_call_with_skip_reads_no_finished_item_again(lake, monkeypatch):
+    monkeypatch.setattr(ingest, "FRAGMENT_NBYTES", 1_500)
+    table = lake.create_table("t", schema=KEYED)
+    with pytest.raises(BadRowsError):
+        table.add(Numbers(6, bad=(5,), nbytes=600), progress=False)
+    again = Numbers(6, bad=(5,), nbytes=600)
+    result = table.add(again, on_bad_rows="skip", progress=False)
+    assert (len(table), result.num_failed) == (5, 1)
+    assert len(again.read) < 6
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pa.table({"id": ["a", "b"], "x": [1, 2]}),
+        pa.RecordBatch.from_pydict({"id": ["a", "b"], "x": [1, 2]}),
+        pa.table({"id": ["a", "b"], "x": [1, 2]}).to_reader(),
+        [{"id": "a", "x": 1}, {"id": "b", "x": 2}],
+        ({"id": key, "x": x} for key, x in (("a", 1), ("b", 2))),
+        (pa.RecordBatch.from_pydict({"id": [key], "x": [x]}) for key, x in (("a", 1), ("b", 2))),
+    ],
+    ids=["table", "batch", "reader", "list", "generator of rows", "generator of batches"],
+)
+def test_every_kind_of_input_is_added(lake, data):
+    table = lake.create_table("t", schema=KEYED)
+    table.add(data, progress=False)
+    assert table.to_arrow(["id", "x"]).to_pydict() == {"id": ["a", "b"], "x": [1, 2]}
+
+
+def test_a_data_frame_is_added_without_its_index(lake):
+    import pandas as pd
+
+    table = lake.create_table("t", schema=KEYED)
+    table.add(pd.DataFrame({"id": ["a"], "x": [1]}, index=[7]), progress=False)
+    assert table.to_arrow(["id", "x"]).to_pydict() == {"id": ["a"], "x": [1]}
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.lists(st.integers(0, 9), max_size=5), max_size=5))
+def test_skipping_duplicates_keeps_the_first_of_each_key(tmp_path_factory, batches):
+    table = lh.connect(tmp_path_factory.mktemp("l")).create_table("t", schema=KEYED)
+    seen = {}
+    for number, batch in enumerate(batches):
+        result = table.add([{"id": f"k{key}", "x": number} for key in batch], on_duplicate_key="skip", progress=False)
+        fresh = dict.fromkeys(key for key in batch if key not in seen)
+        seen |= dict.fromkeys(fresh, number)
+        assert (result.num_rows, result.num_failed) == (len(fresh), len(batch) - len(fresh))
+    assert {row["id"]: row["x"] for row in table.to_arrow(["id", "x"]).to_pylist()} == {f"k{k}": n for k, n in seen.items()}
+
+
+def test_a_duplicate_key_raises_and_names_the_row(lake):
+    table = lake.create_table("t", schema=KEYED)
+    with pytest.raises(DuplicateKeyError, match=r"row 1: the key 'a'"):
+        table.add([{"id": "a"}, {"id": "a"}], progress=False)
+    assert len(table) == 0
+
+
+def test_of_two_adds_of_the_same_key_at_once_one_raises(lake, monkeypatch):
+    table = lake.create_table("t", schema=KEYED)
+    other = lake.open_table("t")
+    commit = ingest._commit
+
+    def after_somebody_else(*args):
+        monkeypatch.setattr(ingest, "_commit", commit)
+        other.add([{"id": "a", "x": 2}], progress=False)
+        return commit(*args)
+
+    monkeypatch.setattr(ingest, "_commit", after_somebody_else)
+    with pytest.raises(DuplicateKeyError, match="by somebody else while this ran"):
+        table.add([{"id": "a", "x": 1}], progress=False)
+    assert table.to_arrow(["x"])["x"].to_pylist() == [2]
+
+
+def test_rows_that_do_not_fit_are_told_apart(lake):
+    table = lake.create_table("t", schema=lh.Schema.parse('name = "t"\n[columns]\nv = {type = "vector<float32>[2]"}\nk = {type = "category", values = ["a"]}\nn = {type = "int8"}'))
+    data = pa.table({"v": [[1.0, 2.0], [1.0], [3.0, 4.0], None], "k": ["a", "a", "z", None], "n": [1, 2, 3, 4000]})
+    result = table.add(data, on_bad_rows="record", progress=False)
+    assert (result.num_rows, result.num_failed) == (1, 3)
+    assert table.to_arrow().to_pylist() == [{"v": [1.0, 2.0], "k": "a", "n": 1}]
+    told = table.errors().select(["key", "column"]).to_pylist()
+    assert told == [{"key": "row 1", "column": "v"}, {"key": "row 2", "column": "k"}, {"key": "row 3", "column": "n"}]
+
+
+def test_columns_that_are_not_in_the_table_are_refused_with_the_nearest_name(lake):
+    table = lake.create_table("t", schema=KEYED)
+    with pytest.raises(SchemaError, match="has a column 'dta'.*did you mean 'data'"):
+        table.add([{"id": "a", "dta": b""}], progress=False)
+
+
+def test_numbers_are_not_turned_into_text(lake):
+    table = lake.create_table("t", schema=KEYED)
+    with pytest.raises(SchemaError, match="'id' is int64 in the data and string in the table"):
+        table.add(pa.table({"id": [1]}), progress=False)
+
+
+def test_an_unknown_policy_is_refused(lake):
+    table = lake.create_table("t", schema=KEYED)
+    with pytest.raises(InvalidArgumentError, match="on_bad_rows='ignore'"):
+        table.add([{"id": "a"}], on_bad_rows="ignore", progress=False)
+
+
+def test_adding_a_source_that_somebody_else_is_adding_says_who(lake):
+    table = lake.create_table("t", schema=KEYED)
+    run = ingest._run_id(table.snapshot(), Numbers(3))
+    with lease(layout.side(table._lake).child("ingest").child("t"), run, "adding"):
+        with pytest.raises(ConflictError, match=f"pid {os.getpid()}"):
+            table.add(Numbers(3), progress=False)
+    table.add(Numbers(3), progress=False)
+    assert len(table) == 3
+
+
+def test_a_journal_whose_files_are_gone_is_forgotten(tmp_path):
+    table = lh.connect(tmp_path / "lake").create_table("t", schema=KEYED)
+    run_and_kill(KILLED.format(tests=os.path.dirname(__file__)), "sealed.1", tmp_path)
+    for file in (tmp_path / "lake" / "t.lance" / "data").iterdir():
+        file.unlink()
+    result = table.add(Numbers(12, bad=(5,), nbytes=600), on_bad_rows="skip", progress=False)
+    assert (result.num_rows, result.num_resumed, len(table)) == (11, 0, 11)
+
+
+def test_journal_entries_are_plain_json(tmp_path):
+    lh.connect(tmp_path / "lake").create_table("t", schema=KEYED)
+    run_and_kill(KILLED.format(tests=os.path.dirname(__file__)), "sealed.1", tmp_path)
+    (run,) = (p for p in (tmp_path / "lake" / "_lakehouse" / "ingest" / "t").iterdir() if p.is_dir())
+    covered = [item for part in run.glob("*.json") for item in json.loads(part.read_text())["items"]]
+    assert sorted(covered) == sorted(f"item-{n}" for n in range(12))
+
+
+def test_eight_threads_adding_at_once_lose_nothing(lake):
+    table = lake.create_table("t", schema=KEYED)
+    threads = [
+        threading.Thread(target=lambda n=n: lake.open_table("t").add([{"id": f"{n}-{i}", "x": n} for i in range(20)], progress=False))
+        for n in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(table.to_arrow(["id"])["id"].to_pylist())) == len(table) == 160

@@ -1,0 +1,120 @@
+"""What columns become in a batch: the same values as Python has, in arrays of their own."""
+
+import datetime as dt
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lakehouse import types
+from lakehouse.errors import DataError, SchemaError
+from lakehouse.loader.columns import Column, Form, column_of, dense, gather
+
+DENSE = {
+    pa.int8(): [1, -2, 3],
+    pa.uint64(): [1, 2, 2**63],
+    pa.float16(): [0.5, -1.0, 2.0],
+    pa.float64(): [0.5, -1.0, 2.0],
+    pa.bool_(): [True, False, True],
+    pa.list_(pa.float32(), 2): [[0.5, 1.0], [2.0, 3.0], [4.0, 5.0]],
+    pa.list_(pa.list_(pa.uint8(), 2), 2): [[[1, 2], [3, 4]], [[5, 6], [7, 8]], [[9, 10], [11, 12]]],
+}
+
+
+def taken(data, index, field=None):
+    column = column_of(field or pa.field("x", data.type))
+    return gather(column, data, np.array(index, np.int64), np.arange(len(data), dtype=np.uint64) + 100)
+
+
+@pytest.mark.parametrize(("data_type", "values"), DENSE.items(), ids=str)
+def test_numbers_and_vectors_become_one_array_of_their_type(data_type, values):
+    got = taken(pa.array(values, data_type), [2, 0, 2])
+    assert got.tolist() == [values[2], values[0], values[2]]
+    assert got.flags.writeable
+    assert got.dtype == np.asarray(pa.array([], data_type).flatten() if len(got.shape) == 2 else got).dtype
+
+
+@given(st.lists(st.lists(st.integers(-9, 9), min_size=3, max_size=3), min_size=1, max_size=20), st.data())
+def test_slices_of_vectors_are_viewed_where_they_lie(values, data):
+    first = data.draw(st.integers(0, len(values) - 1))
+    array = pa.array(values, pa.list_(pa.int16(), 3))[first:]
+    assert dense(array).tolist() == values[first:]
+    assert dense(array).base is not None  # a view, no copy
+
+
+@given(st.lists(st.lists(st.floats(width=32, allow_nan=False)), min_size=1, max_size=20), st.data())
+def test_lists_of_different_lengths_become_a_list_of_arrays(values, data):
+    index = data.draw(st.lists(st.integers(0, len(values) - 1), min_size=1))
+    got = taken(pa.array(values, pa.list_(pa.float32())), index)
+    assert [part.tolist() for part in got] == [values[i] for i in index]
+
+
+@pytest.mark.parametrize(
+    ("values", "data_type"),
+    [
+        (["a", None, "ü"], pa.string()),
+        (["a", None, "ü"], pa.large_string()),
+        ([b"a", None, b""], pa.large_binary()),
+        (["a", None, "b"], pa.dictionary(pa.int8(), pa.string())),
+    ],
+    ids=str,
+)
+def test_text_and_bytes_become_lists_and_null_stays_none(values, data_type):
+    assert taken(pa.chunked_array([pa.array(values, data_type)]), [2, 1, 0]) == values[::-1]
+
+
+def test_times_become_counts_of_their_unit():
+    moment = dt.datetime(1970, 1, 1, 0, 0, 2, tzinfo=dt.UTC)
+    assert taken(pa.array([moment], pa.timestamp("ms", "UTC")), [0]).tolist() == [2000]
+    assert taken(pa.array([dt.date(1970, 1, 3)], pa.date32()), [0]).tolist() == [2]
+
+
+SPLIT = types.field("split", "category", values=["train", "val"])
+
+
+def test_categories_become_codes_of_their_values():
+    data = pa.DictionaryArray.from_arrays(pa.array([1, 0, 1], pa.int32()), ["train", "val"])
+    got = taken(data, [0, 1, 2], SPLIT)
+    assert (got.tolist(), got.dtype) == ([1, 0, 1], np.int64)
+
+
+def test_a_word_that_is_not_declared_is_no_code():
+    data = pa.DictionaryArray.from_arrays(pa.array([1, 2, 1], pa.int32()), ["train", "val", "tset"])
+    assert taken(data, [0, 2], SPLIT).tolist() == [1, 1]
+    with pytest.raises(DataError, match="'tset' in row id 101.*train, val"):
+        taken(data, [0, 1], SPLIT)
+
+
+@pytest.mark.parametrize(
+    ("data", "field", "what"),
+    [
+        (pa.array([1, None, 3]), None, "is NULL"),
+        (pa.array([[1.0], None, [2.0]], pa.list_(pa.float32(), 1)), None, "is NULL"),
+        (pa.array([[1.0], [None], [2.0]], pa.list_(pa.float32(), 1)), None, "holds a NULL"),
+        (pa.array([[1.0], [2.0, None], []]), None, "holds a NULL"),
+        (pa.DictionaryArray.from_arrays(pa.array([1, None, 0], pa.int32()), ["train", "val"]), SPLIT, "is NULL"),
+        (pa.chunked_array([pa.array([b"", None, b""], pa.large_binary())]), types.field("x", "image"), "is NULL"),
+    ],
+    ids=str,
+)
+def test_null_cannot_become_a_tensor(data, field, what):
+    taken(data, [2, 0], field)
+    with pytest.raises(DataError, match=rf"{what} in row id 101.*on_missing='skip'"):
+        taken(data, [2, 1], field)
+
+
+@pytest.mark.parametrize(
+    "data_type",
+    [pa.struct([("a", pa.int8())]), pa.decimal128(5), pa.map_(pa.string(), pa.int8()), pa.null(), pa.list_(pa.string())],
+    ids=str,
+)
+def test_types_without_a_form_are_refused_by_name(data_type):
+    with pytest.raises(SchemaError, match=r"column 'odd' is .* leave it out of columns"):
+        column_of(pa.field("odd", data_type))
+
+
+def test_media_but_images_are_bytes():
+    assert column_of(types.field("clip", "video")) == Column("clip", Form.VALUES)
+    assert column_of(types.field("image", "image")) == Column("image", Form.IMAGES)

@@ -20,3 +20,17 @@ def docstring_examples(request, monkeypatch, doctest_namespace):
         folder = request.getfixturevalue("tmp_path")
         monkeypatch.chdir(folder)
         doctest_namespace |= {"folder": folder, "lh": lh, "np": np, "pa": pa}
+
+
+@pytest.fixture
+def lake(tmp_path):
+    """Open an empty lake."""
+    return lh.connect(tmp_path / "lake")
+
+
+@pytest.fixture
+def pets(lake):
+    """Make a table of the `images` family with 20 small pictures."""
+    from tests.seeded import pictures
+
+    return lake.create_table("pets", schema="images", data=pictures(20))

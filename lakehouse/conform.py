@@ -39,7 +39,9 @@ def matching(given: pa.Schema, table: pa.Schema, features: Sequence[str] = ()) -
             )
     missing = [field.name for field in table if not field.nullable and field.name not in given.names]
     if missing:
-        raise SchemaError(f"the data lacks {', '.join(missing)}, which must not be NULL; it has {', '.join(given.names)}")
+        raise SchemaError(
+            f"the data lacks {', '.join(missing)}, which must not be NULL; it has {', '.join(given.names)}"
+        )
     return pa.schema([field for field in table if field.name in given.names], metadata=table.metadata)
 
 
@@ -136,7 +138,15 @@ _FAMILIES: tuple[tuple[str, Callable[[pa.DataType], bool]], ...] = (
     ("bool", pa.types.is_boolean),
     ("number", lambda t: pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_decimal(t)),
     ("string", lambda t: pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t)),
-    ("bytes", lambda t: pa.types.is_binary(t) or pa.types.is_large_binary(t) or pa.types.is_fixed_size_binary(t) or pa.types.is_binary_view(t)),
+    (
+        "bytes",
+        lambda t: (
+            pa.types.is_binary(t)
+            or pa.types.is_large_binary(t)
+            or pa.types.is_fixed_size_binary(t)
+            or pa.types.is_binary_view(t)
+        ),
+    ),
     ("date or time", pa.types.is_temporal),
     ("list", lambda t: pa.types.is_list(t) or pa.types.is_large_list(t) or pa.types.is_fixed_size_list(t)),
     ("struct", pa.types.is_struct),

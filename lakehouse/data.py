@@ -118,7 +118,9 @@ def _from_iterable(data: Iterable[Any], schema: pa.Schema | None) -> PlainData:
     if isinstance(first, pa.RecordBatch | pa.Table):
         return PlainData(first.schema, (batch for table in items for batch in _batches_of(table)), None)
     if not isinstance(first, Mapping):
-        raise InvalidArgumentError(f"the first item is a {type(first).__name__}; rows are dictionaries, record batches or tables")
+        raise InvalidArgumentError(
+            f"the first item is a {type(first).__name__}; rows are dictionaries, record batches or tables"
+        )
     head = list(itertools.islice(items, _ROWS))
     fields = _fields_of(head, schema)
     groups = itertools.chain([head], iter(lambda: list(itertools.islice(items, _ROWS)), []))
@@ -145,7 +147,9 @@ def _fields_of(rows: list[Mapping[str, Any]], schema: pa.Schema | None) -> pa.Sc
 def _from_rows(rows: list[Mapping[str, Any]], fields: pa.Schema) -> pa.RecordBatch:
     for row in rows:
         if strange := [name for name in row if name not in fields.names]:
-            raise SchemaError(f"a row has {strange[0]!r}, the rows before have {', '.join(fields.names)}; give every row the same names")
+            raise SchemaError(
+                f"a row has {strange[0]!r}, the rows before have {', '.join(fields.names)}; give every row the same names"
+            )
     columns = [_values(field, [row.get(field.name) for row in rows]) for field in fields]
     return pa.RecordBatch.from_arrays(columns, names=fields.names)
 

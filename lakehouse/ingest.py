@@ -202,7 +202,12 @@ class _Spooler:
     """Writes fragments from a source; holds the keys seen so far."""
 
     def __init__(
-        self, snapshot: Snapshot, schema: pa.Schema, journal: Journal, on_bad_rows: OnBadRows, on_duplicate_key: OnDuplicateKey
+        self,
+        snapshot: Snapshot,
+        schema: pa.Schema,
+        journal: Journal,
+        on_bad_rows: OnBadRows,
+        on_duplicate_key: OnDuplicateKey,
     ) -> None:
         self._snapshot = snapshot
         self._schema = schema
@@ -289,8 +294,11 @@ class _Spooler:
                 )
             batch, skipped, keys = self._without_duplicates(batch, name)
             tracker.advance(len(chunk.items) or chunk.batch.num_rows, len(told), batch.nbytes)
-            yield batch, Spooled(
-                items=list(chunk.items), keys=keys, failures=told, num_rows=batch.num_rows, num_skipped=skipped
+            yield (
+                batch,
+                Spooled(
+                    items=list(chunk.items), keys=keys, failures=told, num_rows=batch.num_rows, num_skipped=skipped
+                ),
             )
 
     def _without_duplicates(self, batch: pa.RecordBatch, name: Any) -> tuple[pa.RecordBatch, int, list[Any]]:
@@ -350,7 +358,7 @@ def _check_added_meanwhile(dataset: Any, known: set[int], mine: set[Any], snapsh
     if len(both):
         raise DuplicateKeyError(
             f"the key {both[0].as_py()!r} was added to {snapshot.name!r} by somebody else while this ran "
-            f"({len(both)} such keys); nothing was added, call it again with on_duplicate_key=\"skip\""
+            f'({len(both)} such keys); nothing was added, call it again with on_duplicate_key="skip"'
         )
 
 

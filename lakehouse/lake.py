@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-import uuid
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
-from lakehouse import layout, reads, storage, types
-from lakehouse._lance import lance
+from lakehouse import adoption, creation, layout, reads
 from lakehouse.data import as_source
 from lakehouse.errors import (
     AlreadyExistsError,
@@ -20,19 +16,15 @@ from lakehouse.errors import (
     translated,
 )
 from lakehouse.location import Location
-from lakehouse.schema import apply, families
-from lakehouse.schema.model import Schema
+from lakehouse.schema import apply
 from lakehouse.table import Table
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from lakehouse.creation import AnySchema
     from lakehouse.schema.steps import Plan
-
-logger = logging.getLogger("lakehouse")
-
-_FORMAT_VERSION = "2.2"  # the oldest Lance file format with blob v2 columns
 
 
 def connect(
@@ -56,7 +48,7 @@ def connect(
 
     Examples
     --------
-    >>> connect(folder).table_names()
+    >>> lh.connect(folder).table_names()
     []
     """
     location = Location.of(uri, storage_options)
@@ -66,7 +58,18 @@ def connect(
 
 
 class Lake:
-    """A folder or a bucket of Lance tables; made by `connect`."""
+    """A folder or a bucket of Lance tables; made by `connect`.
+
+    It is a plain LanceDB directory: `lancedb.connect(uri)` opens its tables, and a lake reads LanceDB's. What the
+    lake adds lies in ``_lakehouse/`` and in the metadata of columns.
+
+    Examples
+    --------
+    >>> lake = lh.connect(folder)
+    >>> _ = lake.create_table("pets", schema="images")
+    >>> lake.table_names()
+    ['pets']
+    """
 
     def __init__(self, location: Location, *, read_only: bool = False) -> None:
         self._location = location
@@ -81,106 +84,224 @@ class Lake:
 
     @property
     def uri(self) -> str:
-        """The folder."""
+        """The folder.
+
+        Examples
+        --------
+        >>> lh.connect(folder).uri == str(folder)
+        True
+        """
         return self._location.uri
 
     def table_names(self) -> list[str]:
-        """Return the names of the tables, sorted."""
+        """Return the names of the tables, sorted.
+
+        Examples
+        --------
+        >>> lh.connect(folder).table_names()
+        []
+        """
         with translated(f"listing {self.uri}"):
             return layout.table_names(self._location)
 
-    def create_table(self, name: str, schema: str | os.PathLike[str] | Schema | pa.Schema | None = None, *, data: Any = None, exist_ok: bool = False) -> Table:
-        """Make a table, empty or with data."""
+    def create_table(
+        self, name: str, schema: AnySchema | None = None, *, data: Any = None, exist_ok: bool = False
+    ) -> Table:
+        """Make a table, empty or with data.
+
+        Parameters
+        ----------
+        name
+            Letters, digits, ``_``, ``-`` and ``.``.
+        schema
+            A TOML file, the name of a shipped family (``images``, ``videos``, ``documents``), a `Schema` or an Arrow
+            schema; None takes the columns of the data.
+        data
+            Rows to begin with, anything `Table.add` takes; if they cannot be added there is no table.
+        exist_ok
+            Open the table if it is there and has the columns of `schema`.
+
+        Raises
+        ------
+        AlreadyExistsError
+            The table is there.
+        SchemaError, BadRowsError
+
+        Examples
+        --------
+        >>> lh.connect(folder).create_table("docs", schema="documents").schema.names[:3]
+        ['id', 'text', 'title']
+        """
         self._check_writable()
         location = layout.table_location(self._location, name)
         if name in self.table_names():
             return self._existing(name, schema, data, exist_ok=exist_ok)
         if schema is None and data is None:
-            raise InvalidArgumentError(f"what columns should {name!r} have? give schema= a TOML file, a family name or an Arrow schema, or give data=")
-        source = as_source(data, None) if data is not None else None
-        logical = _arrow(schema) if schema is not None else source.schema  # type: ignore[union-attr]  # one of the two is there
-        _write_empty(location, logical)
+            raise InvalidArgumentError(
+                f"what columns should {name!r} have? give schema= a TOML file, a family or an Arrow schema, or data="
+            )
+        columns = creation.columns_of(schema) if schema is not None else None
+        source = as_source(data, columns) if data is not None else None
+        creation.create(location, columns if columns is not None else creation.columns_of(source.schema))  # type: ignore[union-attr]  # one of the two is there
         layout.mark_format(self._location)
         table = self.open_table(name)
         if source is not None:
             try:
-                table.add(source if schema is None else data)
+                table.add(source)
             except BaseException:
                 location.delete("")
                 raise
         return table
 
-    def _existing(self, name: str, schema: Any, data: Any, *, exist_ok: bool) -> Table:
+    def _existing(self, name: str, schema: AnySchema | None, data: Any, *, exist_ok: bool) -> Table:
         if not exist_ok:
-            raise AlreadyExistsError(f"the lake {self.uri} has a table {name!r}; open_table({name!r}) opens it, exist_ok=True does either")
+            raise AlreadyExistsError(
+                f"the lake {self.uri} has a table {name!r}; open_table({name!r}) opens it, exist_ok=True does either"
+            )
         if data is not None:
-            raise AlreadyExistsError(f"the lake {self.uri} has a table {name!r}, to which data= is not added silently; open it and add()")
+            raise AlreadyExistsError(
+                f"the lake {self.uri} has a table {name!r}, to which data= is not added silently; open it and add()"
+            )
         table = self.open_table(name)
-        if schema is not None:
-            missing = [n for n in _arrow(schema).names if n not in table.schema.names]
-            if missing:
-                raise AlreadyExistsError(f"the table {name!r} lacks {', '.join(missing)} of that schema; lake.plan(schema, table={name!r}) shows how to get there")
+        wanted = creation.columns_of(schema).names if schema is not None else []
+        if missing := [column for column in wanted if column not in table.schema.names]:
+            raise AlreadyExistsError(
+                f"the table {name!r} lacks {', '.join(missing)} of that schema; lake.plan(schema, table={name!r}) "
+                "shows how to get there"
+            )
         return table
 
-    def open_table(self, name: str, version: int | str | None = None) -> Table:
-        """Open a table: the newest version at each call, or one pinned version or tag."""
+    def open_table(self, name: str, version: int | str | None = None, branch: str | None = None) -> Table:
+        """Open a table: the newest version at each call, or pinned to a version or a tag.
+
+        Parameters
+        ----------
+        name
+            The table.
+        version
+            A number or a tag; None means the newest, now and later.
+        branch
+            Not available yet.
+
+        Raises
+        ------
+        TableNotFoundError, VersionNotFoundError
+
+        Examples
+        --------
+        >>> lake = lh.connect(folder)
+        >>> _ = lake.create_table("pets", data=[{"x": 1}])
+        >>> len(lake.open_table("pets", version=1)), len(lake.open_table("pets"))
+        (0, 1)
+        """
+        if branch is not None:
+            raise InvalidArgumentError("branches are not available yet; leave branch out")
         return Table(self._location, name, version, read_only=self._read_only)
 
+    def adopt(self, name: str, *, progress: bool | None = None) -> Table:
+        """Make a table of LanceDB's one that can have features: it is copied once, the original is kept aside.
+
+        Raises
+        ------
+        ConflictError
+            Somebody wrote to it meanwhile.
+
+        Examples
+        --------
+        >>> import lance
+        >>> _ = lance.write_dataset(pa.table({"x": [1, 2]}), folder / "made.lance")
+        >>> table = lh.connect(folder).adopt("made", progress=False)
+        >>> _ = table.add_columns({"y": "x + 1"})
+        >>> table.backfill(progress=False).num_filled
+        2
+        """
+        self._check_writable()
+        adoption.adopt(self._location, name, creation.create, progress)
+        layout.mark_format(self._location)
+        return self.open_table(name)
+
     def drop_table(self, name: str) -> None:
-        """Remove a table with all its versions, and what the lake keeps beside it."""
+        """Remove a table with all its versions, and what the lake keeps beside it.
+
+        Raises
+        ------
+        TableNotFoundError
+
+        Examples
+        --------
+        >>> lake = lh.connect(folder)
+        >>> _ = lake.create_table("pets", data=[{"x": 1}])
+        >>> lake.drop_table("pets")
+        >>> lake.table_names()
+        []
+        """
         self._check_writable()
         names = self.table_names()
         if name not in names:
-            raise TableNotFoundError(f"no table {name!r} in {self.uri}; it has {', '.join(names) or 'no tables'}{closest(name, names)}")
+            there = ", ".join(names) or "no tables"
+            raise TableNotFoundError(f"no table {name!r} in {self.uri}; it has {there}{closest(name, names)}")
         with translated(f"dropping table {name!r}"):
-            layout.table_location(self._location, name).delete("")
-            for room in ("ingest", "failures", "checkpoints", "leases"):
-                layout.side(self._location).delete(f"{room}/{name}")
+            layout.drop(self._location, name)
 
-    def plan(self, schema: str | os.PathLike[str] | Schema | pa.Schema, table: str) -> Plan:
-        """Plan the steps from a table as it is to a schema; nothing is changed."""
+    def plan(self, schema: AnySchema, table: str) -> Plan:
+        """Plan the steps from a table as it is to a schema; nothing is changed.
+
+        Parameters
+        ----------
+        schema
+            A TOML file, a family, a `Schema` or an Arrow schema; it owns only the columns it names.
+        table
+            The table.
+
+        Raises
+        ------
+        SchemaError
+            A change that cannot be made.
+
+        Examples
+        --------
+        >>> lake = lh.connect(folder)
+        >>> _ = lake.create_table("pets", data=[{"id": "a"}])
+        >>> plan = lake.plan(pa.schema([("id", pa.string()), ("width", pa.int32())]), table="pets")
+        >>> [(step.verb, step.column) for step in plan]
+        [('add', 'width')]
+        """
         now = self.open_table(table).snapshot()
-        wanted = schema if isinstance(schema, Schema) else _model(schema, table)
-        return apply.plan(now, wanted, reads.column_nbytes(now))
+        return apply.plan(now, creation.model_of(schema, table), reads.column_nbytes(now))
 
     def apply(self, plan: Plan, *, allow_destructive: bool = False) -> int:
-        """Carry out a plan and return the table's version then."""
+        """Carry out a plan and return the table's version then.
+
+        Parameters
+        ----------
+        plan
+            Made by `plan`.
+        allow_destructive
+            Whether steps that take values away are wanted.
+
+        Raises
+        ------
+        InvalidArgumentError
+            The plan is destructive and that was not allowed.
+        ConflictError
+
+        Examples
+        --------
+        >>> lake = lh.connect(folder)
+        >>> table = lake.create_table("pets", data=[{"id": "a"}])
+        >>> wanted = pa.schema([("id", pa.string()), ("width", pa.int32())])
+        >>> _ = lake.apply(lake.plan(wanted, table="pets"))
+        >>> table.schema.names
+        ['id', 'width']
+        """
         self._check_writable()
         return apply.apply(self.open_table(plan.table).snapshot(), plan, allow_destructive=allow_destructive)
 
     def _check_writable(self) -> None:
         if self._read_only:
-            raise ReadOnlyError(f"the lake {self.uri} was opened with read_only=True; connect again without it to write")
-
-
-def _model(schema: str | os.PathLike[str] | pa.Schema, table: str) -> Schema:
-    return Schema.from_arrow(schema, table) if isinstance(schema, pa.Schema) else families.load(schema)
-
-
-def _arrow(schema: str | os.PathLike[str] | Schema | pa.Schema) -> pa.Schema:
-    """The logical columns to make a table with; an Arrow schema is taken as it is, any type Lance can store."""
-    if isinstance(schema, pa.Schema):
-        for name in schema.names:
-            types.check_name(name)
-        return schema
-    return (schema if isinstance(schema, Schema) else families.load(schema)).to_arrow()
-
-
-def _write_empty(location: Location, logical: pa.Schema) -> None:
-    metadata = {**(logical.metadata or {}), b"lakehouse:id": uuid.uuid4().hex.encode()}
-    schema = storage.physical_schema(logical.with_metadata(metadata))
-    with translated(f"creating {location.uri}"):
-        lance.write_dataset(
-            schema.empty_table(),
-            location.uri,
-            schema=schema,
-            mode="create",
-            storage_options=dict(location.storage_options) or None,
-            data_storage_version=_FORMAT_VERSION,
-            enable_stable_row_ids=True,
-            enable_v2_manifest_paths=True,
-            auto_cleanup_options=None,
-        )
+            raise ReadOnlyError(
+                f"the lake {self.uri} was opened with read_only=True; connect again without it to write"
+            )
 
 
 def _reopen(uri: str, read_only: bool) -> Lake:

@@ -76,3 +76,10 @@ def mark_format(lake: Location) -> None:
     """Write the marker if there is none."""
     if not side(lake).exists(_MARKER):
         side(lake).put_if_absent(_MARKER, json.dumps({"format": FORMAT}).encode())
+
+
+def drop(lake: Location, name: str) -> None:
+    """Remove a table's folder and what is kept beside it."""
+    table_location(lake, name).delete("")
+    for room in ("ingest", "failures", "checkpoints", "leases"):
+        side(lake).delete(f"{room}/{name}")

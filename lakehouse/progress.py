@@ -154,9 +154,7 @@ def _bar(description: str, total: int | None, unit: str) -> Iterator[_Bar]:
             _display.start()
         _display_users += 1
         progress = _display
-        task = progress.add_task(
-            description, total=total, counts=_counts(0, total, 0, unit), speed="", note=""
-        )
+        task = progress.add_task(description, total=total, counts=_counts(0, total, 0, unit), speed="", note="")
     try:
         yield _Bar(progress, task, unit, total)
     finally:

@@ -141,7 +141,9 @@ def scan(
     return pa.RecordBatchReader.from_batches(schema, _batches(batches, snapshot, schema))
 
 
-def scan_fragment(snapshot: Snapshot, fragment: Any, columns: Sequence[str], batch_size: int) -> Iterator[pa.RecordBatch]:
+def scan_fragment(
+    snapshot: Snapshot, fragment: Any, columns: Sequence[str], batch_size: int
+) -> Iterator[pa.RecordBatch]:
     """Stream columns of one fragment, rows in order, media as bytes."""
     schema = _schema_of(snapshot, columns)
     with translated(f"scanning {snapshot.name!r}"):
@@ -200,7 +202,9 @@ def row_ids_at(snapshot: Snapshot, offsets: Sequence[int]) -> RowIds:
     at = np.asarray(offsets, dtype=np.int64).reshape(-1)
     outside = at[(at < 0) | (at >= snapshot.num_rows)]
     if len(outside):
-        raise RowNotFoundError(f"no row at offset {outside[0]}; {snapshot.name!r} has {snapshot.num_rows} rows, 0 to {snapshot.num_rows - 1}")
+        raise RowNotFoundError(
+            f"no row at offset {outside[0]}; {snapshot.name!r} has {snapshot.num_rows} rows, 0 to {snapshot.num_rows - 1}"
+        )
     fragments = snapshot.dataset.get_fragments()
     ends = np.cumsum([fragment.count_rows() for fragment in fragments])
     owner = np.searchsorted(ends, at, side="right")
@@ -228,12 +232,16 @@ def row_ids_of_keys(snapshot: Snapshot, keys: Sequence[Any]) -> RowIds:
         ).to_table()
     there = found[key].combine_chunks()
     if len(there) != len(there.unique()):
-        raise DuplicateKeyError(f"{len(there) - len(there.unique())} of these keys are more than once in {snapshot.name!r}; t.to_arrow(where=…) shows them")
+        raise DuplicateKeyError(
+            f"{len(there) - len(there.unique())} of these keys are more than once in {snapshot.name!r}; t.to_arrow(where=…) shows them"
+        )
     position = pc.index_in(wanted, value_set=there)
     if position.null_count:
         missing = wanted.filter(position.is_null()).unique().to_pylist()
         named = ", ".join(repr(k) for k in missing[:10]) + (" …" if len(missing) > 10 else "")
-        raise RowNotFoundError(f"no row of {snapshot.name!r} has the key {named} ({len(missing)} of {len(wanted)} keys missing)")
+        raise RowNotFoundError(
+            f"no row of {snapshot.name!r} has the key {named} ({len(missing)} of {len(wanted)} keys missing)"
+        )
     return np.asarray(found[ROW_ID], dtype=np.uint64)[np.asarray(position)]
 
 
@@ -268,7 +276,9 @@ def _missing_rows(snapshot: Snapshot, ids: RowIds) -> RowNotFoundError:
     there = row_ids(snapshot, any_of(ROW_ID, np.unique(ids).tolist()))
     missing = np.setdiff1d(ids, there)
     named = ", ".join(map(str, missing[:10])) + (" …" if len(missing) > 10 else "")
-    return RowNotFoundError(f"no row of {snapshot.name!r} at version {snapshot.version} has the row id {named} ({len(missing)} of {len(ids)} missing)")
+    return RowNotFoundError(
+        f"no row of {snapshot.name!r} at version {snapshot.version} has the row id {named} ({len(missing)} of {len(ids)} missing)"
+    )
 
 
 def _fragment_row_ids(snapshot: Snapshot, fragment: Any) -> RowIds:
@@ -333,7 +343,9 @@ def _batches(batches: Iterable[pa.RecordBatch], snapshot: Snapshot, schema: pa.S
 
 def _finished(table: pa.Table, snapshot: Snapshot, names: Sequence[str]) -> pa.Table:
     schema = _schema_of(snapshot, names)
-    columns = [pa.chunked_array([_recoded(chunk, field) for chunk in table[field.name].chunks], field.type) for field in schema]
+    columns = [
+        pa.chunked_array([_recoded(chunk, field) for chunk in table[field.name].chunks], field.type) for field in schema
+    ]
     return pa.table(columns, schema=schema).unify_dictionaries()
 
 

@@ -114,7 +114,9 @@ class MergeInsert:
         SchemaError, ConflictError
         """
         if not (self.update or self.insert):
-            raise InvalidArgumentError("this upsert does nothing; add when_matched_update_all() or when_not_matched_insert_all()")
+            raise InvalidArgumentError(
+                "this upsert does nothing; add when_matched_update_all() or when_not_matched_insert_all()"
+            )
         table = _conformed(self.snapshot, data)
         keys = table[self.on]
         if table.num_rows == 0:
@@ -149,7 +151,11 @@ def merge_insert(snapshot: Snapshot, on: str) -> MergeInsert:
     if on not in snapshot.schema.names:
         raise no_column(on, snapshot.schema.names)
     if on != snapshot.key:
-        key = f"its key is {snapshot.key!r}" if snapshot.key else "it has no key; give the schema one when the table is made"
+        key = (
+            f"its key is {snapshot.key!r}"
+            if snapshot.key
+            else "it has no key; give the schema one when the table is made"
+        )
         raise SchemaError(f"cannot upsert {snapshot.name!r} on {on!r}: {key}")
     return MergeInsert(snapshot, on)
 
@@ -195,13 +201,17 @@ def _check_updatable(snapshot: Snapshot, names: list[str]) -> None:
             raise no_column(name, snapshot.schema.names)
         feature = owner_of(snapshot.features, name)
         if feature is not None:
-            raise SchemaError(f"{name!r} is a feature, computed from {feature.source}; change its function or its inputs and backfill")
+            raise SchemaError(
+                f"{name!r} is a feature, computed from {feature.source}; change its function or its inputs and backfill"
+            )
 
 
 def _literal(field: pa.Field, value: Any) -> str:
     values = types.category_values(field)
     if values is not None and value is not None and value not in values:
-        raise SchemaError(f"{value!r} is not a value of category {field.name!r}, which has {', '.join(values)}{closest(str(value), values)}; append it in the schema")
+        raise SchemaError(
+            f"{value!r} is not a value of category {field.name!r}, which has {', '.join(values)}{closest(str(value), values)}; append it in the schema"
+        )
     if value is None and not field.nullable:
         raise SchemaError(f"{field.name!r} must not be NULL")
     if isinstance(value, list | tuple):

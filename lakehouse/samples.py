@@ -18,7 +18,9 @@ class Row(Mapping[str, Any]):
     A NULL medium is None; text is an `lh.Text`.
     """
 
-    def __init__(self, values: dict[str, Any], media: dict[str, tuple[str, MediaBatch, int]], names: Sequence[str]) -> None:
+    def __init__(
+        self, values: dict[str, Any], media: dict[str, tuple[str, MediaBatch, int]], names: Sequence[str]
+    ) -> None:
         self._values = values
         self._media = media
         self._names = list(names)
@@ -39,7 +41,9 @@ class Row(Mapping[str, Any]):
         return len(self._names)
 
     def __repr__(self) -> str:
-        shown = (f"{n!r}: <{self._media[n][0]}>" if n in self._media else f"{n!r}: {self._values[n]!r}" for n in self._names)
+        shown = (
+            f"{n!r}: <{self._media[n][0]}>" if n in self._media else f"{n!r}: {self._values[n]!r}" for n in self._names
+        )
         return "{" + ", ".join(shown) + "}"
 
 

@@ -128,9 +128,7 @@ class Snapshot:
             )
 
 
-def open_snapshot(
-    lake: Location, name: str, version: int | str | None = None, *, session: Any = None
-) -> Snapshot:
+def open_snapshot(lake: Location, name: str, version: int | str | None = None, *, session: Any = None) -> Snapshot:
     """Open a table at a version, a tag or its newest state.
 
     Raises

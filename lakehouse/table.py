@@ -9,12 +9,13 @@ import numpy as np
 from lakehouse import display, failures, info, ingest, reads, rows, samples, versions
 from lakehouse.errors import ReadOnlyError, translated
 from lakehouse.features import backfill, columns, ledger, preview
+from lakehouse.loader import Loader, LoaderOptions
 from lakehouse.location import Location
 from lakehouse.schema.lineage import feature_columns
 from lakehouse.snapshot import Snapshot, open_snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -25,18 +26,22 @@ if TYPE_CHECKING:
 class Table:
     """One table of a lake; made by `Lake.open_table` and `Lake.create_table`.
 
-    A handle without a version reads the newest one at each call, and each call sees one version. A pinned handle never
-    moves and refuses writes. Handles pickle without credentials.
+    A handle without a version reads the newest one at each call, and each call sees one version. A pinned handle
+    never moves and refuses writes. Handles pickle without credentials.
+
+    Wherever there is a `where`, it is a predicate of Lance's SQL, or one with parameters:
+    ``("width > $w", {"w": 512})``. `columns` are names, None meaning all. Arrow results hold media as bytes.
 
     Examples
     --------
-    >>> lake = connect(folder)
-    >>> pets = lake.create_table("pets", data=[{"id": "a", "width": 3}, {"id": "b", "width": 4}])
-    >>> pets
-    <Table pets: 2 rows, 2 columns, version 2, ...>
+    >>> pets = lh.connect(folder).create_table("pets", data=[{"id": "a", "width": 3}, {"id": "b", "width": 4}])
+    >>> pets.to_arrow(where="width > 3").to_pylist()
+    [{'id': 'b', 'width': 4}]
     """
 
-    def __init__(self, lake: Location, name: str, version: int | str | None = None, *, read_only: bool = False) -> None:
+    def __init__(
+        self, lake: Location, name: str, version: int | str | None = None, *, read_only: bool = False
+    ) -> None:
         self._lake = lake
         self._name = name
         self._pin = version
@@ -47,28 +52,72 @@ class Table:
         """Pickle as where it is; credentials stay behind, workers take theirs from the environment."""
         return _reopen, (self._lake.uri, self._name, self._pin, self._read_only)
 
+    def __repr__(self) -> str:
+        return display.table_text(info.outline(self.snapshot()))
+
+    def _repr_html_(self) -> str:
+        return display.notebook_html(self.snapshot())
+
+    def __len__(self) -> int:
+        return self.snapshot().num_rows
+
     @property
     def name(self) -> str:
-        """The table's name."""
+        """The table's name.
+
+        Examples
+        --------
+        >>> lh.connect(folder).create_table("pets", data=[{"id": "a"}]).name
+        'pets'
+        """
         return self._name
 
     @property
     def uri(self) -> str:
-        """The folder that `lance.dataset` opens."""
+        """The folder that `lance.dataset` opens.
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"id": "a"}])
+        >>> import lance
+        >>> lance.dataset(table.uri).count_rows()
+        1
+        """
         return self._opened.uri
 
     @property
     def version(self) -> int:
-        """The version this handle reads now."""
+        """The version this handle reads now.
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"id": "a"}])
+        >>> before = table.version
+        >>> table.add([{"id": "b"}], progress=False).version - before
+        1
+        """
         return self.snapshot().version
 
     @property
     def schema(self) -> pa.Schema:
-        """The columns as Arrow fields; media are bytes, stamps are left out."""
+        """The columns as Arrow fields; media are bytes, stamps are left out.
+
+        Examples
+        --------
+        >>> lh.connect(folder).create_table("pets", schema="images").schema.field("image").type
+        DataType(large_binary)
+        """
         return self.snapshot().schema
 
     def snapshot(self) -> Snapshot:
-        """Return the version this handle reads now, as the modules below take it."""
+        """Return the version this handle reads now, as the modules below take it.
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"id": "a"}])
+        >>> table.snapshot().version == table.version
+        True
+        """
         now = self._opened
         with translated(f"opening table {self._name!r}"):
             moved = self._pin is None and now.dataset.latest_version != now.version
@@ -78,92 +127,328 @@ class Table:
 
     def _writable(self) -> Snapshot:
         if self._pin is not None:
-            raise ReadOnlyError(f"this handle of {self._name!r} is pinned to {self._pin!r}; open the table without a version to write")
+            raise ReadOnlyError(
+                f"this handle of {self._name!r} is pinned to {self._pin!r}; open the table without a version to write"
+            )
         if self._read_only:
-            raise ReadOnlyError(f"the lake was opened with read_only=True; connect again without it to write to {self._name!r}")
+            raise ReadOnlyError(
+                f"the lake was opened with read_only=True; connect again without it to write to {self._name!r}"
+            )
         return self.snapshot()
 
-    def __len__(self) -> int:
-        return self.snapshot().num_rows
-
-    def __repr__(self) -> str:
-        return display.table_text(info.outline(self.snapshot()))
-
-    def _repr_html_(self) -> str:
-        return display.notebook_html(self.snapshot())
-
     def info(self) -> info.TableInfo:
-        """Return what is known of the table without reading its values."""
+        """Return what is known of the table without reading its values: columns, bytes, fragments, indexes.
+
+        Examples
+        --------
+        >>> lh.connect(folder).create_table("pets", data=[{"id": "a"}]).info().num_rows
+        1
+        """
         now = self.snapshot()
         return info.inspect(now, ledger.features(now))
 
     # Rows
 
-    def add(self, data: Any, *, on_bad_rows: ingest.OnBadRows = "raise", on_duplicate_key: ingest.OnDuplicateKey = "raise", progress: bool | None = None) -> ingest.WriteResult:
-        """Add rows: one version or none."""
+    def add(
+        self,
+        data: Any,
+        on_bad_rows: ingest.OnBadRows = "raise",
+        on_duplicate_key: ingest.OnDuplicateKey = "raise",
+        *,
+        progress: bool | None = None,
+    ) -> ingest.WriteResult:
+        """Add rows: one version or none. The same call after a kill goes on where it was.
+
+        Parameters
+        ----------
+        data
+            Arrow, a DataFrame, a list or generator of dictionaries or batches, a SQL result, or files by
+            `read_images`, `read_videos`, `read_texts`, `read_parquet`.
+        on_bad_rows
+            ``"raise"`` at the first row or file that cannot be stored, ``"skip"`` and count such, or ``"record"``
+            them in `errors`.
+        on_duplicate_key
+            ``"raise"``, or ``"skip"`` rows whose key is in the table or came before.
+        progress
+            None: a bar on a terminal, a log line a minute elsewhere; False for none.
+
+        Raises
+        ------
+        BadRowsError, DuplicateKeyError, SchemaError, ConflictError
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", schema="images")
+        >>> table.add([{"id": "a", "width": 3}, {"id": "b"}], progress=False).num_rows
+        2
+        """
         now = self._writable()
-        return ingest.add(now, data, on_bad_rows=on_bad_rows, on_duplicate_key=on_duplicate_key, features=feature_columns(now.features), progress=progress)
+        computed = feature_columns(now.features)
+        return ingest.add(
+            now,
+            data,
+            on_bad_rows=on_bad_rows,
+            on_duplicate_key=on_duplicate_key,
+            features=computed,
+            progress=progress,
+        )
 
     def merge_insert(self, on: str) -> rows.MergeInsert:
-        """Begin an upsert on the key."""
+        """Begin an upsert on the table's key, in LanceDB's words.
+
+        Raises
+        ------
+        SchemaError
+            `on` is not the key.
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", schema="images")
+        >>> upsert = table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+        >>> upsert.execute([{"id": "a", "width": 3}]).num_rows
+        1
+        """
         return rows.merge_insert(self._writable(), on)
 
-    def update(self, where: Where | None = None, values: Mapping[str, Any] | None = None, values_sql: Mapping[str, str] | None = None) -> ingest.WriteResult:
-        """Change columns of the rows that match."""
+    def update(
+        self,
+        where: Where | None = None,
+        values: Mapping[str, Any] | None = None,
+        values_sql: Mapping[str, str] | None = None,
+    ) -> ingest.WriteResult:
+        """Change columns of the rows that match; features computed from them become stale at once.
+
+        Parameters
+        ----------
+        where
+            Which rows; None means all.
+        values
+            New values by column.
+        values_sql
+            New values by column as expressions over the row.
+
+        Raises
+        ------
+        SchemaError, ColumnNotFoundError, FilterError, ConflictError
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"id": "a", "x": 1}, {"id": "b", "x": 2}])
+        >>> table.update("id = 'a'", values_sql={"x": "x + 10"}).num_rows
+        1
+        """
         return rows.update(self._writable(), where, values, values_sql)
 
     def delete(self, where: Where) -> ingest.WriteResult:
-        """Delete the rows that match."""
+        """Delete the rows that match; older versions keep them.
+
+        Raises
+        ------
+        FilterError, ConflictError
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"id": "a", "x": 1}, {"id": "b", "x": 2}])
+        >>> table.delete(("x > $x", {"x": 1})).num_rows
+        1
+        """
         return rows.delete(self._writable(), where)
 
-    def take(self, offsets: Sequence[int], columns: Iterable[str] | None = None, *, max_media_nbytes: int = reads.MAX_MEDIA_NBYTES) -> pa.Table:
-        """Read rows by position."""
+    def take(
+        self,
+        offsets: Sequence[int],
+        columns: Iterable[str] | None = None,
+        *,
+        max_media_nbytes: int = reads.MAX_MEDIA_NBYTES,
+    ) -> pa.Table:
+        """Read rows by their position in the table, order and repeats kept.
+
+        Raises
+        ------
+        RowNotFoundError, ColumnNotFoundError, ResourceLimitError
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"id": "a"}, {"id": "b"}])
+        >>> table.take([1, 0, 1])["id"].to_pylist()
+        ['b', 'a', 'b']
+        """
         return reads.take(self.snapshot(), offsets, columns, max_media_nbytes=max_media_nbytes)
 
-    def take_row_ids(self, row_ids: Sequence[int], columns: Iterable[str] | None = None, *, max_media_nbytes: int = reads.MAX_MEDIA_NBYTES) -> pa.Table:
-        """Read rows by row id."""
+    def take_row_ids(
+        self,
+        row_ids: Sequence[int],
+        columns: Iterable[str] | None = None,
+        *,
+        max_media_nbytes: int = reads.MAX_MEDIA_NBYTES,
+    ) -> pa.Table:
+        """Read rows by row id, order and repeats kept; a row keeps its id when it is updated or compacted.
+
+        Raises
+        ------
+        RowNotFoundError, ColumnNotFoundError, ResourceLimitError
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"id": "a"}, {"id": "b"}])
+        >>> table.take_row_ids([1])["id"].to_pylist()
+        ['b']
+        """
         return reads.take_row_ids(self.snapshot(), row_ids, columns, max_media_nbytes=max_media_nbytes)
 
-    def get(self, keys: Sequence[Any], columns: Iterable[str] | None = None, *, max_media_nbytes: int = reads.MAX_MEDIA_NBYTES) -> pa.Table:
-        """Read rows by key."""
+    def get(
+        self,
+        keys: Sequence[Any],
+        columns: Iterable[str] | None = None,
+        *,
+        max_media_nbytes: int = reads.MAX_MEDIA_NBYTES,
+    ) -> pa.Table:
+        """Read rows by the schema's key, order and repeats kept.
+
+        Raises
+        ------
+        RowNotFoundError
+            Keys that are not there, named.
+        SchemaError
+            The table has no key.
+        ResourceLimitError
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", schema="images")
+        >>> _ = table.add([{"id": "a", "width": 3}, {"id": "b", "width": 4}], progress=False)
+        >>> table.get(["b", "a"], ["width"])["width"].to_pylist()
+        [4, 3]
+        """
         return reads.get(self.snapshot(), keys, columns, max_media_nbytes=max_media_nbytes)
 
     def __getitem__(self, key: Any) -> samples.Row:
-        """Return one row by its key."""
+        """Return one row by its key: a mapping whose media are lazy handles."""
         now = self.snapshot()
         return samples.rows(now, reads.row_ids_of_keys(now, [key]))[0]
 
     def rows(self, row_ids_or_keys: Sequence[Any]) -> list[samples.Row]:
-        """Return rows by row id or key, media as lazy handles."""
+        """Return rows as mappings whose media are lazy handles.
+
+        Parameters
+        ----------
+        row_ids_or_keys
+            Row ids (whole numbers, such as a search's ``_rowid``) or keys of another type.
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", schema="images")
+        >>> _ = table.add([{"id": "a", "width": 3}], progress=False)
+        >>> [row["width"] for row in table.rows(["a"])]
+        [3]
+        """
         now = self.snapshot()
-        wanted = row_ids_or_keys.to_pylist() if hasattr(row_ids_or_keys, "to_pylist") else list(row_ids_or_keys)
+        given = row_ids_or_keys
+        wanted = given.to_pylist() if hasattr(given, "to_pylist") else list(given)
         by_id = all(isinstance(value, int | np.integer) for value in wanted)
         return samples.rows(now, wanted if by_id else reads.row_ids_of_keys(now, wanted))
 
     def head(self, n: int = 5, columns: Iterable[str] | None = None) -> pa.Table:
-        """Read the first rows."""
+        """Read the first `n` rows.
+
+        Examples
+        --------
+        >>> lh.connect(folder).create_table("pets", data=[{"id": "a"}, {"id": "b"}]).head(1).to_pylist()
+        [{'id': 'a'}]
+        """
         return reads.head(self.snapshot(), n, columns)
 
     def sample(self, n: int, seed: int | None = None, columns: Iterable[str] | None = None) -> pa.Table:
-        """Read rows drawn at random without repeats."""
+        """Read `n` rows drawn without repeats, in table order; the same for the same seed and version.
+
+        Examples
+        --------
+        >>> lh.connect(folder).create_table("pets", data=[{"id": "a"}, {"id": "b"}]).sample(2, seed=0).num_rows
+        2
+        """
         return reads.sample(self.snapshot(), n, seed, columns)
 
     def count_rows(self, where: Where | None = None) -> int:
-        """Count the rows that match."""
+        """Count the rows that match.
+
+        Examples
+        --------
+        >>> lh.connect(folder).create_table("pets", data=[{"x": 1}, {"x": 2}]).count_rows("x > 1")
+        1
+        """
         return reads.count_rows(self.snapshot(), where)
 
-    def to_arrow(self, columns: Iterable[str] | None = None, where: Where | None = None, *, max_media_nbytes: int = reads.MAX_MEDIA_NBYTES) -> pa.Table:
-        """Read columns of the rows that match."""
+    def to_arrow(
+        self,
+        columns: Iterable[str] | None = None,
+        where: Where | None = None,
+        *,
+        max_media_nbytes: int = reads.MAX_MEDIA_NBYTES,
+    ) -> pa.Table:
+        """Read columns of the rows that match as one Arrow table.
+
+        Raises
+        ------
+        ResourceLimitError
+            The media among them are larger than `max_media_nbytes`.
+        ColumnNotFoundError, FilterError
+
+        Examples
+        --------
+        >>> lh.connect(folder).create_table("pets", data=[{"x": 1}, {"x": 2}]).to_arrow(["x"]).to_pydict()
+        {'x': [1, 2]}
+        """
         return reads.to_table(self.snapshot(), columns, where, max_media_nbytes=max_media_nbytes)
 
-    def to_batches(self, columns: Iterable[str] | None = None, where: Where | None = None, batch_size: int | None = None) -> pa.RecordBatchReader:
-        """Stream columns of the rows that match."""
+    def to_batches(
+        self, columns: Iterable[str] | None = None, where: Where | None = None, batch_size: int | None = None
+    ) -> pa.RecordBatchReader:
+        """Stream columns of the rows that match.
+
+        Parameters
+        ----------
+        columns
+            Names; None means all.
+        where
+            Which rows.
+        batch_size
+            Rows a batch; None means 8,192, fewer where media are among the columns.
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"x": 1}, {"x": 2}, {"x": 3}])
+        >>> [batch.num_rows for batch in table.to_batches(batch_size=2)]
+        [2, 1]
+        """
         return reads.scan(self.snapshot(), columns, where, batch_size=batch_size)
 
-    # Features
+    # Feature columns
 
     def add_columns(self, new: Mapping[str, UDF | str | pa.Field]) -> int:
-        """Declare columns; metadata only."""
+        """Declare columns: metadata only, whoever else writes. The same declaration again does nothing.
+
+        Parameters
+        ----------
+        new
+            By name: a function made by `udf`, an SQL expression over the row, or an Arrow field for an empty
+            column. A function of several outputs names its columns itself.
+
+        Returns
+        -------
+        int
+            The version that has them.
+
+        Raises
+        ------
+        AlreadyExistsError, ColumnNotFoundError, FilterError
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"w": 2, "h": 3}])
+        >>> _ = table.add_columns({"area": "w * h"})
+        >>> table.features()["state"].to_pylist()
+        ['declared']
+        """
         return columns.add_columns(self._writable(), new)
 
     def backfill(
@@ -178,63 +463,448 @@ class Table:
         max_error_rate: float | None = None,
         limit: int | None = None,
         dry_run: bool = False,
+        *,
         progress: bool | None = None,
-    ) -> Any:
-        """Fill feature columns."""
+    ) -> backfill.BackfillResult | backfill.BackfillPlan:
+        """Fill feature columns where they are missing or stale; after a kill, nothing is computed twice.
+
+        Parameters
+        ----------
+        columns
+            Which features, by any of their columns; None means all.
+        udf
+            The function, where it cannot be imported by the name it was declared with.
+        where
+            Only rows that match.
+        only
+            None: missing and stale rows. ``"missing"``, ``"stale"``, ``"failed"`` or ``"all"``.
+        num_workers, executor
+            Where it runs; only ``0`` and ``"local"``, this process, are available yet.
+        on_error
+            ``"record"`` a failed row in `errors` and go on, ``"raise"`` at the first, or store ``"null"``.
+        max_error_rate
+            Share of failed rows, 0 to 1, above which the job stops.
+        limit
+            At most this many rows: a pilot.
+        dry_run
+            Only say what would be done.
+        progress
+            None: a bar on a terminal, a log line a minute elsewhere; False for none.
+
+        Raises
+        ------
+        BackfillError
+            The job stopped; what it computed is kept and found again.
+        SchemaError
+            The function is not the one that was declared.
+        ConflictError
+            Somebody else is filling the column.
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"w": 2, "h": 3}])
+        >>> _ = table.add_columns({"area": "w * h"})
+        >>> table.backfill("area", progress=False).num_filled
+        1
+        >>> table.to_arrow(["area"]).to_pydict()
+        {'area': [6]}
+        """
         backfill.check_available(num_workers, executor)
         options = backfill.Options(where, only, on_error, max_error_rate, limit, progress)
-        run = backfill.plan if dry_run else backfill.backfill_columns
-        return run(self._writable(), columns, udf, options)
+        if dry_run:
+            return backfill.plan(self._writable(), columns, udf, options)
+        return backfill.backfill_columns(self._writable(), columns, udf, options)
 
     def preview(self, udf: UDF, n: int = 5) -> preview.Preview:
-        """Run a function on a sample; nothing is stored."""
+        """Run a function on `n` rows spread over the table; nothing is stored.
+
+        Examples
+        --------
+        >>> @lh.udf(pa.int64())
+        ... def double(x: int) -> int:
+        ...     return 2 * x
+        >>> lh.connect(folder).create_table("pets", data=[{"x": 4}]).preview(double).values.to_pydict()
+        {'double': [8]}
+        """
         return preview.preview(self.snapshot(), udf, n)
 
     def features(self) -> pa.Table:
-        """Return the state of every computed column."""
+        """Return the state of every computed column.
+
+        Returns
+        -------
+        pyarrow.Table
+            ``column, state, coverage, num_failed, who, when, version, code_hash, inputs``. States are ``declared``,
+            ``partial``, ``fresh``, ``stale(code)`` and ``stale(inputs)``; coverage is a share of rows, 0 to 1.
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"w": 2, "h": 3}])
+        >>> _ = table.add_columns({"area": "w * h"})
+        >>> _ = table.backfill(progress=False)
+        >>> _ = table.update(values={"w": 5})
+        >>> table.features().select(["column", "state", "inputs"]).to_pylist()
+        [{'column': 'area', 'state': 'stale(inputs)', 'inputs': ['w', 'h']}]
+        """
         return ledger.features(self.snapshot())
 
     def errors(self, columns: str | Sequence[str] | None = None) -> pa.Table:
-        """Return the rows that could not be stored or computed."""
-        wanted = [columns] if isinstance(columns, str) else columns
-        return failures.read(self._lake, self._name, wanted)
+        """Return the rows and files that could not be stored or computed.
+
+        Parameters
+        ----------
+        columns
+            Only failures in these columns; None means all, files that were not stored included.
+
+        Returns
+        -------
+        pyarrow.Table
+            ``row_id, key, column, error, message, attempt, run``.
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", schema="images")
+        >>> _ = table.add([{"id": "a", "split": "training"}], on_bad_rows="record", progress=False)
+        >>> table.errors().select(["key", "column"]).to_pylist()
+        [{'key': 'row 0', 'column': 'split'}]
+        """
+        return failures.read(self._lake, self._name, [columns] if isinstance(columns, str) else columns)
 
     def alter_udf(self, column: str, udf: UDF) -> int:
-        """Declare a changed function; the column is stale until it is filled again."""
+        """Declare a changed function: the values there are stale until they are filled again.
+
+        Raises
+        ------
+        SchemaError
+            Another type or other inputs; that is another column.
+
+        Examples
+        --------
+        >>> @lh.udf(pa.int64(), version="1")
+        ... def double(x: int) -> int:
+        ...     return 2 * x
+        >>> table = lh.connect(folder).create_table("pets", data=[{"x": 4}])
+        >>> _ = table.add_columns({"y": double})
+        >>> _ = table.backfill("y", udf=double, progress=False)
+        >>> @lh.udf(pa.int64(), version="2")
+        ... def double(x: int) -> int:
+        ...     return x + x
+        >>> _ = table.alter_udf("y", double)
+        >>> table.features()["state"].to_pylist()
+        ['stale(code)']
+        """
         return columns.alter_udf(self._writable(), column, udf)
 
     def accept(self, column: str, udf: UDF) -> int:
-        """Declare the values there are right for a changed function."""
+        """Declare the values there are right for a function whose code changed but not what it computes.
+
+        Raises
+        ------
+        SchemaError
+            Another type or other inputs.
+
+        Examples
+        --------
+        >>> @lh.udf(pa.int64(), version="1")
+        ... def double(x: int) -> int:
+        ...     return 2 * x
+        >>> table = lh.connect(folder).create_table("pets", data=[{"x": 4}])
+        >>> _ = table.add_columns({"y": double})
+        >>> _ = table.backfill("y", udf=double, progress=False)
+        >>> @lh.udf(pa.int64(), version="2")
+        ... def double(x: int) -> int:
+        ...     return x + x
+        >>> _ = table.accept("y", double)
+        >>> table.features()["state"].to_pylist()
+        ['fresh']
+        """
         return columns.accept(self._writable(), column, udf)
 
     def drop_columns(self, names: Iterable[str]) -> int:
-        """Remove columns; metadata only."""
+        """Remove columns; metadata only, older versions keep them.
+
+        Raises
+        ------
+        SchemaError
+            A feature that stays is computed from one of them.
+        ColumnNotFoundError
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"x": 1, "note": "old"}])
+        >>> _ = table.drop_columns(["note"])
+        >>> table.schema.names
+        ['x']
+        """
         return columns.drop_columns(self._writable(), names)
 
     def rename_column(self, old: str, new: str) -> int:
-        """Rename a column; metadata only."""
+        """Rename a column; metadata only, features computed from it stay true.
+
+        Raises
+        ------
+        AlreadyExistsError, ColumnNotFoundError
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"note": "hello"}])
+        >>> _ = table.rename_column("note", "remark")
+        >>> table.schema.names
+        ['remark']
+        """
         return columns.rename_column(self._writable(), old, new)
+
+    # Search
+
+    def create_index(self, column: str, options: indexes.IndexOptions | None = None) -> None:
+        """Build an index on a column.
+
+        Parameters
+        ----------
+        column
+            Its name.
+        options
+            `IvfPq`, `BTree` or `FTS`; None chooses by the column's type.
+
+        Raises
+        ------
+        InvalidArgumentError, ColumnNotFoundError, ConflictError
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"x": 1}, {"x": 2}])
+        >>> table.create_index("x", lh.BTree())
+        >>> table.indexes()["column"].to_pylist()
+        ['x']
+        """
+        from lakehouse import indexes
+        indexes.create_index(self._writable(), column, options)
+
+    def drop_index(self, column: str) -> None:
+        """Remove the index of a column.
+
+        Raises
+        ------
+        IndexNotFoundError, ColumnNotFoundError
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"x": 1}, {"x": 2}])
+        >>> table.create_index("x")
+        >>> table.drop_index("x")
+        >>> table.indexes().num_rows
+        0
+        """
+        from lakehouse import indexes
+        indexes.drop_index(self._writable(), column)
+
+    def indexes(self) -> pa.Table:
+        """Return the indexes: what each covers, and how many rows it does not cover yet.
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"x": 1}, {"x": 2}])
+        >>> table.create_index("x")
+        >>> table.indexes()["num_rows_indexed"].to_pylist()
+        [2]
+        """
+        from lakehouse import indexes
+        return indexes.indexes(self.snapshot())
+
+    def optimize_indices(self) -> None:
+        """Fold rows that came after an index was built into it.
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"x": 1}, {"x": 2}])
+        >>> table.create_index("x")
+        >>> _ = table.add([{"x": 3}], progress=False)
+        >>> table.optimize_indices()
+        >>> table.indexes()["num_rows_not_indexed"].to_pylist()
+        [0]
+        """
+        from lakehouse import indexes
+        indexes.optimize_indices(self._writable())
+
+    def search(
+        self,
+        query: Any,
+        column: str | None = None,
+        k: int = 10,
+        where: Where | None = None,
+        columns: Iterable[str] | None = None,
+        query_type: search.QueryType | None = None,
+    ) -> pa.Table:
+        """Find the `k` rows nearest to a vector, or best matching a text; exact where there is no index.
+
+        Parameters
+        ----------
+        query
+            A vector, a 2-D batch of them, or a text.
+        column
+            The column to search; None where only one fits.
+        k
+            How many rows a query.
+        where
+            Only among rows that match; it filters before the search.
+        columns
+            What to read of the hits; None leaves media and vectors out.
+        query_type
+            ``"vector"`` or ``"text"``; None goes by the query.
+
+        Returns
+        -------
+        pyarrow.Table
+            Best first, with ``_rowid`` and ``_distance`` or ``_score``; a batch adds ``query_index``.
+
+        Raises
+        ------
+        InvalidArgumentError, ColumnNotFoundError, FilterError
+
+        Examples
+        --------
+        >>> schema = pa.schema([("id", pa.string()), ("v", pa.list_(pa.float32(), 2))])
+        >>> rows = [{"id": "a", "v": [0, 0]}, {"id": "b", "v": [3, 4]}]
+        >>> table = lh.connect(folder).create_table("pets", schema=schema, data=rows)
+        >>> table.search([3, 3], k=1)["id"].to_pylist()
+        ['b']
+        """
+        from lakehouse import search
+        return search.search(
+            self.snapshot(), query, column=column, k=k, where=where, columns=columns, query_type=query_type
+        )
+
+    # Training
+
+    def loader(
+        self,
+        *,
+        columns: Iterable[str] | None = None,
+        where: Where | None = None,
+        batch_size: int = 64,
+        shuffle: Any = True,
+        seed: int = 0,
+        rank: int | None = None,
+        world_size: int | None = None,
+        num_workers: int = 0,
+        transform: Callable[[Mapping[str, Any]], Any] | None = None,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        drop_last: bool = True,
+        on_bad_rows: Any = "raise",
+        on_missing: Any = "raise",
+        prefetch_batches: int = 4,
+    ) -> Loader:
+        """Stream batches for training in an order that is arithmetic; see `LoaderOptions` for each argument.
+
+        Raises
+        ------
+        InvalidArgumentError, ColumnNotFoundError, FilterError
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"x": i} for i in range(8)])
+        >>> batches = list(table.loader(batch_size=4, seed=1))
+        >>> sorted(int(x) for batch in batches for x in batch["x"])
+        [0, 1, 2, 3, 4, 5, 6, 7]
+        """
+        options = LoaderOptions(
+            columns=columns,
+            where=where,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+            num_workers=num_workers,
+            transform=transform,
+            collate_fn=collate_fn,
+            drop_last=drop_last,
+            on_bad_rows=on_bad_rows,
+            on_missing=on_missing,
+            prefetch_batches=prefetch_batches,
+        )
+        return Loader(self.snapshot(), options)
 
     # Versions
 
     def history(self, limit: int | None = None) -> pa.Table:
-        """Return what happened to the table, newest first."""
+        """Return what happened to the table, newest first.
+
+        Returns
+        -------
+        pyarrow.Table
+            ``version, timestamp, operation, author, message, num_rows, tags``.
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"x": 1}])
+        >>> table.history()["message"].to_pylist()[0]
+        "adding rows to 'pets'"
+        """
         return versions.history(self.snapshot(), limit)
 
     def tag(self, name: str) -> None:
-        """Name the version this handle reads now."""
+        """Name the version this handle reads now; a tagged version is never cleaned up.
+
+        Raises
+        ------
+        AlreadyExistsError
+            The name is on another version.
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"x": 1}])
+        >>> table.tag("v1")
+        >>> _ = table.delete("true")
+        >>> len(table.checkout("v1")), len(table)
+        (1, 0)
+        """
         versions.tag(self.snapshot(), name)
 
     def untag(self, name: str) -> None:
-        """Remove a tag."""
-        versions.untag(self._writable(), name)
+        """Remove a tag.
+
+        Raises
+        ------
+        VersionNotFoundError
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"x": 1}])
+        >>> table.tag("v1")
+        >>> table.untag("v1")
+        >>> table.tags()
+        {}
+        """
+        versions.untag(self.snapshot(), name)
 
     def tags(self) -> dict[str, int]:
-        """Return the tags and their versions."""
+        """Return the tags and their versions.
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"x": 1}])
+        >>> table.tag("v1")
+        >>> table.tags() == {"v1": table.version}
+        True
+        """
         return versions.tags(self.snapshot())
 
     def checkout(self, version: int | str) -> Table:
-        """Return a handle pinned to a version or a tag."""
+        """Return a handle pinned to a version or a tag; this one stays as it is.
+
+        Raises
+        ------
+        VersionNotFoundError
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"x": 1}])
+        >>> then = table.checkout(table.version)
+        >>> _ = table.delete("true")
+        >>> len(then)
+        1
+        """
         return Table(self._lake, self._name, version, read_only=self._read_only)
 
 

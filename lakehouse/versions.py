@@ -81,7 +81,9 @@ def tag(snapshot: Snapshot, name: str) -> None:
     if there.get(name) == snapshot.version:
         return
     if name in there:
-        raise AlreadyExistsError(f"the tag {name!r} is on version {there[name]} of {snapshot.name!r}; untag({name!r}) first")
+        raise AlreadyExistsError(
+            f"the tag {name!r} is on version {there[name]} of {snapshot.name!r}; untag({name!r}) first"
+        )
     with translated(f"tagging version {snapshot.version} of {snapshot.name!r} as {name!r}"):
         snapshot.dataset.tags.create(name, snapshot.version)
 
@@ -96,7 +98,9 @@ def untag(snapshot: Snapshot, name: str) -> None:
     """
     there = tags(snapshot)
     if name not in there:
-        raise VersionNotFoundError(f"no tag {name!r} on {snapshot.name!r}; it has {', '.join(there) or 'no tags'}{closest(name, there)}")
+        raise VersionNotFoundError(
+            f"no tag {name!r} on {snapshot.name!r}; it has {', '.join(there) or 'no tags'}{closest(name, there)}"
+        )
     with translated(f"removing the tag {name!r} of {snapshot.name!r}"):
         snapshot.dataset.tags.delete(name)
 

@@ -47,12 +47,16 @@ def render(where: Where | None) -> str | None:
 
     def replace(match: re.Match[str]) -> str:
         if match["stop"]:
-            raise FilterError(f"{match['stop']!r} in the predicate {text!r}; a predicate is one expression without comments")
+            raise FilterError(
+                f"{match['stop']!r} in the predicate {text!r}; a predicate is one expression without comments"
+            )
         name = match["name"]
         if name is None:
             return match[0]
         if name not in values:
-            raise FilterError(f"no value for ${name} in {text!r}; given: {', '.join(values) or 'none'}{closest(name, values)}")
+            raise FilterError(
+                f"no value for ${name} in {text!r}; given: {', '.join(values) or 'none'}{closest(name, values)}"
+            )
         used.add(name)
         return literal(values[name])
 

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -27,9 +27,9 @@ LONGEST_EXAMPLE_LINES = 40
 @dataclass(frozen=True)
 class Block:
     language: str
-    line: int
-    text: str
+    line: int  # of the opening fence
     opted_out: bool
+    lines: list[str] = field(default_factory=list)
 
 
 def linked(page):
@@ -45,15 +45,15 @@ def pages():
 
 
 def blocks(page):
-    found, opened, opted_out, above = [], None, False, ""
+    found, inside, above = [], False, ""
     for number, line in enumerate(page.read_text().splitlines(), 1):
-        if opened is None and (fence := FENCE.match(line)):
-            opened, opted_out, text = (fence["language"], number), bool(OPT_OUT.fullmatch(above)), []
-        elif line == "```":
-            found.append(Block(*opened, "\n".join(text), opted_out))
-            opened = None
-        elif opened:
-            text.append(line)
+        if inside and line == "```":
+            inside = False
+        elif inside:
+            found[-1].lines.append(line)
+        elif fence := FENCE.match(line):
+            inside = True
+            found.append(Block(fence["language"], number, bool(OPT_OUT.fullmatch(above))))
         elif line.strip():
             above = line.strip()
     return found
@@ -68,7 +68,7 @@ def shell(command, folder):
 
 def commands(block):
     """The lines of a console block that were typed; a backslash continues one."""
-    text = block.text.replace("\\\n", " ")
+    text = "\n".join(block.lines).replace("\\\n", " ")
     return [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ ")]
 
 
@@ -80,7 +80,7 @@ def test_every_block_of_the_documentation_runs(page, tmp_path, monkeypatch):
         if block.opted_out:
             continue
         if block.language == "python":  # padded, so that a traceback and `inspect.getsource` find the page's own lines
-            exec(compile("\n" * block.line + block.text, str(page), "exec"), namespace)
+            exec(compile("\n" * block.line + "\n".join(block.lines), str(page), "exec"), namespace)
         elif block.language == "console":
             for command in commands(block):
                 done = shell(command, tmp_path)
@@ -97,7 +97,7 @@ def test_a_page_is_read_as_meant(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("a\n```python\nx = 1\n```\n<!-- not run: needs a GPU -->\n\n```console\n$ a \\\n  b\nout\n```\n")
     first, second = blocks(page)
-    assert first == Block("python", 2, "x = 1", opted_out=False)
+    assert first == Block("python", 2, opted_out=False, lines=["x = 1"])
     assert second.opted_out
     assert commands(second) == ["a    b"]
 
@@ -144,7 +144,7 @@ def public():
                     yield f"{name}.{attribute}", member
 
 
-@pytest.mark.parametrize(("name", "value"), public(), ids=[name for name, _ in public()])
+@pytest.mark.parametrize(("name", "value"), [*public()], ids=[name for name, _ in public()])
 def test_every_public_name_is_described_with_an_example(name, value):
     described = inspect.unwrap(getattr(value, "__func__", value))
     assert inspect.getdoc(described), f"{name} has no docstring"

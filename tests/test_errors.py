@@ -156,10 +156,7 @@ def test_a_missing_table_is_not_found(tmp_path):
 
 
 def test_names_that_are_taken_already_exist(dataset):
-    assert (
-        type(raised(lambda: lance.write_dataset(pa.table({"a": [1]}), dataset.uri)))
-        is errors.AlreadyExistsError
-    )
+    assert type(raised(lambda: lance.write_dataset(pa.table({"a": [1]}), dataset.uri))) is errors.AlreadyExistsError
     dataset.tags.create("t", 1)
     assert type(raised(lambda: dataset.tags.create("t", 1))) is errors.AlreadyExistsError
 
@@ -213,9 +210,7 @@ def test_calls_that_cannot_be_carried_out_are_invalid_arguments(dataset, call):
 
 
 def commit_deletion(dataset, read_version):
-    return lance.LanceDataset.commit(
-        dataset.uri, lance.LanceOperation.Delete([], [0], "x"), read_version=read_version
-    )
+    return lance.LanceDataset.commit(dataset.uri, lance.LanceOperation.Delete([], [0], "x"), read_version=read_version)
 
 
 @pytest.mark.parametrize(
@@ -244,13 +239,9 @@ def test_a_column_dropped_under_a_replacement_is_an_incompatible_conflict(datase
     from lance.file import LanceFileWriter
 
     name = "new.lance"
-    with LanceFileWriter(
-        f"{dataset.uri}/data/{name}", pa.schema([("id", pa.int64())]), version="2.2"
-    ) as writer:
+    with LanceFileWriter(f"{dataset.uri}/data/{name}", pa.schema([("id", pa.int64())]), version="2.2") as writer:
         writer.write_batch(pa.table({"id": pa.array(range(50), pa.int64())}))
-    file = (
-        lance.fragment.DataFile.create(dataset, name) if hasattr(lance.fragment.DataFile, "create") else None
-    )
+    file = lance.fragment.DataFile.create(dataset, name) if hasattr(lance.fragment.DataFile, "create") else None
     operation = lance.LanceOperation.DataReplacement([lance.LanceOperation.DataReplacementGroup(0, file)])
     lance.dataset(dataset.uri).drop_columns(["id"])
     error = raised(lambda: lance.LanceDataset.commit(dataset.uri, operation, read_version=1))
@@ -342,7 +333,9 @@ class Refusing(BaseHTTPRequestHandler):
 
     def reply(self):
         status, code, message = self.replies[self.path.split("?")[0].split("/")[1]]
-        body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>{message}</Message><Resource>r</Resource></Error>'
+        body = (
+            f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>{message}</Message><Resource>r</Resource></Error>'
+        )
         self.send_response(status)
         self.send_header("content-type", "application/xml")
         self.send_header("content-length", str(len(body)))
@@ -405,9 +398,7 @@ def test_an_endpoint_that_is_no_url_is_a_storage_error():
         "aws_access_key_id": "SECRETID",
         "aws_secret_access_key": "SECRETKEY",
     }
-    assert (
-        type(raised(lambda: lance.dataset("s3://b/t.lance", storage_options=options))) is errors.StorageError
-    )
+    assert type(raised(lambda: lance.dataset("s3://b/t.lance", storage_options=options))) is errors.StorageError
 
 
 def test_files_that_fsspec_cannot_open_are_storage_errors(tmp_path):
@@ -461,9 +452,7 @@ def test_ctrl_c_comes_through_a_stream_as_itself(tmp_path):
 def connection():
     import duckdb
 
-    connection = duckdb.connect(
-        config={"enable_external_access": "false", "memory_limit": "20MB", "threads": "1"}
-    )
+    connection = duckdb.connect(config={"enable_external_access": "false", "memory_limit": "20MB", "threads": "1"})
     connection.execute("SET lock_configuration=true")
     yield connection
     connection.close()

@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
-from killing import run_and_kill
+from tests.killing import run_and_kill
 
 import lakehouse as lh
 from lakehouse import ingest, layout
@@ -138,7 +138,9 @@ def test_skipping_duplicates_keeps_the_first_of_each_key(tmp_path_factory, batch
         fresh = dict.fromkeys(key for key in batch if key not in seen)
         seen |= dict.fromkeys(fresh, number)
         assert (result.num_rows, result.num_failed) == (len(fresh), len(batch) - len(fresh))
-    assert {row["id"]: row["x"] for row in table.to_arrow(["id", "x"]).to_pylist()} == {f"k{k}": n for k, n in seen.items()}
+    assert {row["id"]: row["x"] for row in table.to_arrow(["id", "x"]).to_pylist()} == {
+        f"k{k}": n for k, n in seen.items()
+    }
 
 
 def test_a_duplicate_key_raises_and_names_the_row(lake):
@@ -165,7 +167,12 @@ def test_of_two_adds_of_the_same_key_at_once_one_raises(lake, monkeypatch):
 
 
 def test_rows_that_do_not_fit_are_told_apart(lake):
-    table = lake.create_table("t", schema=lh.Schema.parse('name = "t"\n[columns]\nv = {type = "vector<float32>[2]"}\nk = {type = "category", values = ["a"]}\nn = {type = "int8"}'))
+    table = lake.create_table(
+        "t",
+        schema=lh.Schema.parse(
+            'name = "t"\n[columns]\nv = {type = "vector<float32>[2]"}\nk = {type = "category", values = ["a"]}\nn = {type = "int8"}'
+        ),
+    )
     data = pa.table({"v": [[1.0, 2.0], [1.0], [3.0, 4.0], None], "k": ["a", "a", "z", None], "n": [1, 2, 3, 4000]})
     result = table.add(data, on_bad_rows="record", progress=False)
     assert (result.num_rows, result.num_failed) == (1, 3)
@@ -222,7 +229,9 @@ def test_journal_entries_are_plain_json(tmp_path):
 def test_eight_threads_adding_at_once_lose_nothing(lake):
     table = lake.create_table("t", schema=KEYED)
     threads = [
-        threading.Thread(target=lambda n=n: lake.open_table("t").add([{"id": f"{n}-{i}", "x": n} for i in range(20)], progress=False))
+        threading.Thread(
+            target=lambda n=n: lake.open_table("t").add([{"id": f"{n}-{i}", "x": n} for i in range(20)], progress=False)
+        )
         for n in range(8)
     ]
     for thread in threads:

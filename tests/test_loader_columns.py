@@ -33,7 +33,9 @@ def test_numbers_and_vectors_become_one_array_of_their_type(data_type, values):
     got = taken(pa.array(values, data_type), [2, 0, 2])
     assert got.tolist() == [values[2], values[0], values[2]]
     assert got.flags.writeable
-    assert got.dtype == np.asarray(pa.array([], data_type).flatten() if len(got.shape) == 2 else got).dtype
+    while pa.types.is_fixed_size_list(data_type):
+        data_type = data_type.value_type
+    assert got.dtype == np.dtype(data_type.to_pandas_dtype())
 
 
 @given(st.lists(st.lists(st.integers(-9, 9), min_size=3, max_size=3), min_size=1, max_size=20), st.data())
@@ -107,7 +109,13 @@ def test_null_cannot_become_a_tensor(data, field, what):
 
 @pytest.mark.parametrize(
     "data_type",
-    [pa.struct([("a", pa.int8())]), pa.decimal128(5), pa.map_(pa.string(), pa.int8()), pa.null(), pa.list_(pa.string())],
+    [
+        pa.struct([("a", pa.int8())]),
+        pa.decimal128(5),
+        pa.map_(pa.string(), pa.int8()),
+        pa.null(),
+        pa.list_(pa.string()),
+    ],
     ids=str,
 )
 def test_types_without_a_form_are_refused_by_name(data_type):

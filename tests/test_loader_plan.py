@@ -128,9 +128,7 @@ def test_every_row_is_as_likely_at_every_position(num_rows):
         seen[np.arange(num_rows), whole(Plan(num_rows, 1, seed=11, epoch=epoch))] += 1
     expected, freedom = epochs / num_rows, (num_rows - 1) ** 2
     chi2 = ((seen - expected) ** 2 / expected).sum() / freedom
-    assert abs(chi2 - 1) < 5 * np.sqrt(
-        2 / freedom
-    )  # five standard deviations of chi² over its degrees of freedom
+    assert abs(chi2 - 1) < 5 * np.sqrt(2 / freedom)  # five standard deviations of chi² over its degrees of freedom
 
 
 def test_neighbours_in_the_table_are_not_neighbours_in_the_order():

@@ -4,7 +4,7 @@ import dataclasses
 
 import pyarrow as pa
 import pytest
-import schema_strategies
+from tests import schema_strategies
 from hypothesis import assume, given
 from hypothesis import strategies as st
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 import lance
 import pyarrow as pa
 import pytest
-import schema_strategies
+from tests import schema_strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Record:
-    """One measured trial; `position` is its place in the run, from 0."""
+    """One measured trial: `position` is its place in the run, from 0, `digest` that of the first thing it delivered."""
 
     round: int
     position: int
     arm: str
     case: str
     metrics: Mapping[str, float]
-    digests: Sequence[str]
+    digest: str
     load_average_1min: float
 
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 
+# By round and case: the arm that got furthest, and its digests.
+Delivered = dict[tuple[int, str], tuple[str, "Sequence[str]"]]
+
+
 class DisagreementError(AssertionError):
     """Two arms were asked the same and delivered different results."""
 
@@ -80,12 +84,13 @@ def run(
             launch(Trial.of(benchmark, "prepare", arm, case))
     before = environment.load_average()
     records: list[Record] = []
+    delivered: Delivered = {}
     for number, case, arm in schedule(cases, num_rounds, seed):
         outcome = launch(Trial.of(benchmark, "measure", arm, case, seed=seed * 1_000_003 + number))
+        compare(delivered, (number, case), arm, outcome.digests)
         load = environment.load_average()[0]
-        records.append(Record(number, len(records), arm, case, outcome.metrics, outcome.digests, load))
+        records.append(Record(number, len(records), arm, case, outcome.metrics, outcome.digests[0], load))
         tell(f"round {number + 1}/{num_rounds}  {case:<32} {arm:<24} {outcome.metrics['wall_s'] * 1e3:10.3f} ms")
-    check_agreement(records)
     return Results(
         benchmark=benchmark.name,
         taken_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -103,18 +108,14 @@ def run(
     )
 
 
-def check_agreement(records: Sequence[Record]) -> None:
-    """Raise unless all arms of a round and case delivered the same, as far as each of them got."""
-    groups: dict[tuple[int, str], list[Record]] = defaultdict(list)
-    for record in records:
-        groups[record.round, record.case].append(record)
-    for (number, case), group in groups.items():
-        longest = max(group, key=lambda record: len(record.digests))
-        for record in group:
-            if not record.digests or list(record.digests) != list(longest.digests)[: len(record.digests)]:
-                raise DisagreementError(
-                    f"round {number}, case {case!r}: {record.arm} and {longest.arm} delivered different results"
-                )
+def compare(delivered: Delivered, question: tuple[int, str], arm: str, digests: Sequence[str]) -> None:
+    """Raise unless `arm` delivered what another did, as far as both of them got; remember the one that got furthest."""
+    other, known = delivered.get(question, (arm, digests))
+    if not digests or any(mine != theirs for mine, theirs in zip(digests, known, strict=False)):
+        number, case = question
+        raise DisagreementError(f"round {number}, case {case!r}: {arm} and {other} delivered different results")
+    if len(digests) >= len(known):
+        delivered[question] = (arm, digests)
 
 
 def _chosen(benchmark: Benchmark, arms: Sequence[str] | None) -> list[str]:

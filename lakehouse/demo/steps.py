@@ -189,7 +189,7 @@ def one_row(folder: Path) -> Step:
     shape = f"{row['image'].info.width_px}x{row['image'].info.height_px} {row['image'].info.format}"
     return Step(
         "One row by its key",
-        f't["{key[:8]}…"]["image"].read()',
+        't[key]["image"].read()',
         (f"{row['label']}: {shape}, {format_nbytes(len(data))} in {seconds * 1e3:.1f} ms, saved as sample.jpg",),
         {"seconds": seconds, "nbytes": len(data)},
     )

@@ -168,7 +168,10 @@ def backfill(snapshot: Snapshot, feature: Feature, udf: UDF | None, options: Opt
     """
     snapshot.check_writable()
     leases = layout.side(snapshot.lake).child("leases").child(snapshot.name)
-    with lease(leases, feature.token, f"filling {feature.name!r} of {snapshot.name!r}"), compute_for(feature, udf) as compute:
+    with (
+        lease(leases, feature.token, f"filling {feature.name!r} of {snapshot.name!r}"),
+        compute_for(feature, udf) as compute,
+    ):
         job = _Job(snapshot, feature, compute, options)
         with track(f"filling {feature.name}", job.plan_total(), enabled=options.progress) as tracker:
             return job.run(tracker)
@@ -214,7 +217,9 @@ class _Job:
             self._checkpoints.drop_all()
         return self._result()
 
-    def work(self, only: np.ndarray[Any, Any] | None) -> Iterator[tuple[Any, np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+    def work(
+        self, only: np.ndarray[Any, Any] | None
+    ) -> Iterator[tuple[Any, np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
         """Yield the fragments with rows to do: the fragment, row ids, physical offsets."""
         budget = self._options.limit - self._counts.num_rows if self._options.limit is not None else None
         predicate = render(pending(self._feature, self._options))
@@ -243,7 +248,9 @@ class _Job:
             for fragment, ids, offsets in work:
                 staged.append((self._fill(fragment, ids, offsets, tracker), ids))
                 now = time.monotonic()
-                if (len(staged) >= third and now - self._committed > _THIRD_AFTER_S) or now - self._committed > _COMMIT_EVERY_S:
+                if (
+                    len(staged) >= third and now - self._committed > _THIRD_AFTER_S
+                ) or now - self._committed > _COMMIT_EVERY_S:
                     unlanded += self._commit(staged)
                     staged = []
         except (KeyboardInterrupt, BackfillError):
@@ -282,7 +289,9 @@ class _Job:
         bad = part.filter(part[checkpoints.FAILED]).to_pylist()
         keys = self._names(part.filter(part[checkpoints.FAILED]))
         told = [
-            RowFailure(key, row[checkpoints.ERROR], row[checkpoints.MESSAGE], self._feature.name, row[checkpoints.ROW_ID])
+            RowFailure(
+                key, row[checkpoints.ERROR], row[checkpoints.MESSAGE], self._feature.name, row[checkpoints.ROW_ID]
+            )
             for row, key in zip(bad, keys, strict=True)
         ]
         self._counts.failures += told
@@ -393,10 +402,14 @@ def _inputs_first(features: list[Feature], field_ids: dict[str, int]) -> list[Fe
 def check_available(num_workers: int, executor: Any) -> None:
     """Refuse what is not built yet, rather than ignore it."""
     if num_workers != 0 or executor != "local":
-        raise InvalidArgumentError("num_workers and executor are not available yet; leave them out, the job runs in this process")
+        raise InvalidArgumentError(
+            "num_workers and executor are not available yet; leave them out, the job runs in this process"
+        )
 
 
-def backfill_columns(snapshot: Snapshot, columns: str | Sequence[str] | None, udf: UDF | None, options: Options) -> BackfillResult:
+def backfill_columns(
+    snapshot: Snapshot, columns: str | Sequence[str] | None, udf: UDF | None, options: Options
+) -> BackfillResult:
     """Fill features, inputs before what is computed from them, and add up what was done."""
     wanted = _wanted(snapshot, columns, udf)
     total = BackfillResult(snapshot.version, 0, 0, 0, 0, 0, 0, 0)

@@ -232,10 +232,14 @@ def _redeclare(snapshot: Snapshot, column: str, udf: UDF, *, next_generation: bo
 def _check_same_shape(dataset: Any, feature: Feature, udf: UDF) -> None:
     there = [dataset.schema.field(name).type for name in feature.columns]
     if list(udf.outputs.values()) != there:
-        raise SchemaError(f"{feature.name!r} is {', '.join(map(str, there))}, the function gives {', '.join(map(str, udf.outputs.values()))}; add a new column for it")
+        raise SchemaError(
+            f"{feature.name!r} is {', '.join(map(str, there))}, the function gives {', '.join(map(str, udf.outputs.values()))}; add a new column for it"
+        )
     names = input_names(feature, _field_ids(dataset))
     if list(udf.inputs) != names:
-        raise SchemaError(f"{feature.name!r} is computed from {', '.join(names)}, the function takes {', '.join(udf.inputs)}; add a new column for it")
+        raise SchemaError(
+            f"{feature.name!r} is computed from {', '.join(names)}, the function takes {', '.join(udf.inputs)}; add a new column for it"
+        )
 
 
 def _new_fields(dataset: Any, wanted: Declaration) -> list[pa.Field]:
@@ -275,11 +279,17 @@ def _check_same_declaration(schema: pa.Schema, ids: Mapping[str, int], wanted: D
     features = features_of(schema)
     feature = owner_of(features, there[0])
     if feature is None:
-        if wanted.kind is None and [schema.field(f.name).type for f in wanted.fields] == [f.type for f in wanted.fields]:
+        if wanted.kind is None and [schema.field(f.name).type for f in wanted.fields] == [
+            f.type for f in wanted.fields
+        ]:
             return
-        raise AlreadyExistsError(f"{there[0]!r} is a column of the table already, of type {schema.field(there[0]).type}; choose another name")
+        raise AlreadyExistsError(
+            f"{there[0]!r} is a column of the table already, of type {schema.field(there[0]).type}; choose another name"
+        )
     if wanted.kind != feature.kind or set(feature.columns) != {field.name for field in wanted.fields}:
-        raise AlreadyExistsError(f"{there[0]!r} is a feature already, made by {feature.source}; choose another name, or drop it first")
+        raise AlreadyExistsError(
+            f"{there[0]!r} is a feature already, made by {feature.source}; choose another name, or drop it first"
+        )
     same_types = all(schema.field(field.name).type == field.type for field in wanted.fields)
     if (wanted.code_hash, wanted.inputs) == (feature.code_hash, tuple(input_names(feature, ids))) and same_types:
         return

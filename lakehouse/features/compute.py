@@ -34,7 +34,12 @@ class Compute(Protocol):
     worth_keeping: bool
 
     def run(
-        self, snapshot: Snapshot, fragment: Any, ids: np.ndarray[Any, Any], offsets: np.ndarray[Any, Any], schema: pa.Schema
+        self,
+        snapshot: Snapshot,
+        fragment: Any,
+        ids: np.ndarray[Any, Any],
+        offsets: np.ndarray[Any, Any],
+        schema: pa.Schema,
     ) -> Iterator[pa.Table]:
         """Yield tables of `checkpoints.part_schema` that cover the rows in order."""
 
@@ -87,7 +92,12 @@ class Expression:
         self._feature = feature
 
     def run(
-        self, snapshot: Snapshot, fragment: Any, ids: np.ndarray[Any, Any], offsets: np.ndarray[Any, Any], schema: pa.Schema
+        self,
+        snapshot: Snapshot,
+        fragment: Any,
+        ids: np.ndarray[Any, Any],
+        offsets: np.ndarray[Any, Any],
+        schema: pa.Schema,
     ) -> Iterator[pa.Table]:
         """Yield the values batch by batch."""
         name = self._feature.name
@@ -115,7 +125,12 @@ class Function:
         self._udf = udf
 
     def run(
-        self, snapshot: Snapshot, fragment: Any, ids: np.ndarray[Any, Any], offsets: np.ndarray[Any, Any], schema: pa.Schema
+        self,
+        snapshot: Snapshot,
+        fragment: Any,
+        ids: np.ndarray[Any, Any],
+        offsets: np.ndarray[Any, Any],
+        schema: pa.Schema,
     ) -> Iterator[pa.Table]:
         """Yield the values batch by batch, `batch_size` rows each."""
         names = input_names(self._feature, snapshot.field_ids)
@@ -165,10 +180,15 @@ def part_of(
     for error in errors:
         names[error.row_index], messages[error.row_index] = error.error, error.message
     failed = np.zeros(len(ids), dtype=bool) if failed is None else failed
-    columns = [pa.array(ids, pa.uint64()), pa.array(offsets, pa.uint32()), *values, pa.array(failed), pa.array(names, pa.string()), pa.array(messages, pa.string())]
-    return pa.Table.from_arrays(
-        [column.cast(f.type) for column, f in zip(columns, schema, strict=True)], schema=schema
-    )
+    columns = [
+        pa.array(ids, pa.uint64()),
+        pa.array(offsets, pa.uint32()),
+        *values,
+        pa.array(failed),
+        pa.array(names, pa.string()),
+        pa.array(messages, pa.string()),
+    ]
+    return pa.Table.from_arrays([column.cast(f.type) for column, f in zip(columns, schema, strict=True)], schema=schema)
 
 
 __all__ = ["Compute", "Expression", "Function", "checkpoints", "compute_for", "part_of", "recorded"]

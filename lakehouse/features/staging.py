@@ -156,7 +156,9 @@ def _verify(snapshot: Snapshot, name: str, physical_rows: int, schema: pa.Schema
         )
         metadata = reader.metadata()
     if metadata.num_rows != physical_rows or metadata.schema.types != schema.types:
-        raise CorruptTableError(f"the staged file {name} has {metadata.num_rows} rows of {metadata.schema.types}, {physical_rows} of {schema.types} were written")
+        raise CorruptTableError(
+            f"the staged file {name} has {metadata.num_rows} rows of {metadata.schema.types}, {physical_rows} of {schema.types} were written"
+        )
     if location.is_local:
         path = location.path / "data" / name
         _sync(path)
@@ -174,7 +176,9 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def commit_staged(snapshot: Snapshot, feature: Feature, staged: Sequence[Staged], message: str) -> tuple[int | None, list[Staged]]:
+def commit_staged(
+    snapshot: Snapshot, feature: Feature, staged: Sequence[Staged], message: str
+) -> tuple[int | None, list[Staged]]:
     """Commit column files whose ground is as it was when they were made.
 
     Returns
@@ -211,7 +215,9 @@ def _check_same_feature(dataset: Any, feature: Feature) -> None:
     if now is None:
         raise BackfillError(f"{feature.name!r} was dropped while it was being filled; nothing more is written")
     if now.generation != feature.generation or now.code_hash != feature.code_hash:
-        raise BackfillError(f"{feature.name!r} was given another function while it was being filled; backfill again with the new one")
+        raise BackfillError(
+            f"{feature.name!r} was given another function while it was being filled; backfill again with the new one"
+        )
 
 
 def _unmoved(file: Staged, fragment: Any, feature: Feature, own: list[int]) -> bool:

@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from lakehouse._lance import check_process
 from lakehouse.loader import ranks, threads
 from lakehouse.loader.arrays import arrays_of_this_installation
-from lakehouse.loader.columns import ROW_ID, Column, Form, column_of
+from lakehouse.loader.columns import Form
 from lakehouse.loader.cursor import Cursor
+from lakehouse.loader.epoch import Epoch
 from lakehouse.loader.options import LoaderOptions, check_epoch
-from lakehouse.loader.pipeline import Pipeline
-from lakehouse.loader.plan import Plan
-from lakehouse.loader.reader import Reader
-from lakehouse.loader.selection import select
+from lakehouse.loader.processes import Processes
+from lakehouse.loader.source import Source
 from lakehouse.loader.state import LoaderState
 from lakehouse.loader.stats import Meter
-from lakehouse.snapshot import open_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    import numpy.typing as npt
-
-    from lakehouse.loader.reader import Portion, RowBlock
-    from lakehouse.loader.selection import Selection
+    from lakehouse.loader.plan import Plan
     from lakehouse.loader.stats import LoaderStats
     from lakehouse.snapshot import Snapshot
 
@@ -75,54 +69,34 @@ class Loader:
 
     def __init__(self, snapshot: Snapshot, options: LoaderOptions | None = None) -> None:
         check_process()
-        self._options = options or LoaderOptions()
+        options = options or LoaderOptions()
         self._arrays = arrays_of_this_installation()
-        self._columns = _columns(snapshot, self._options)
-        self._rank, self._world_size, together = ranks.resolve(self._options)
+        self._rank, self._world_size, together = ranks.resolve(options)
         if together:
-            snapshot, selection = ranks.select_together(snapshot, self._select, self._rank)
+            agree = partial(ranks.select_together, rank=self._rank)
         else:
             ranks.check_pinned(snapshot, self._world_size)
-            selection = self._select(snapshot)
-        self._snapshot = snapshot
-        self._selection = selection
+            agree = None
+        self._source = Source.of(snapshot, options, agree)
         self._meter = Meter(threads.num_threads())
         self._cursor = Cursor()
         self._iteration = object()
-        if not len(self) and selection.num_rows:
+        self._processes: Processes | None = None
+        if not len(self) and self._source.selection.num_rows:
             _logger.warning(
                 "%d rows are fewer than a global batch of %d and drop_last leaves them out: there are no batches",
-                selection.num_rows,
-                self._global_batch_size,
+                self._source.selection.num_rows,
+                options.batch_size * self._world_size,
             )
-
-    def _select(self, snapshot: Snapshot) -> Selection:
-        without = (
-            [c.name for c in self._columns if c.form is not Form.VALUES] if self._options.on_missing == "skip" else []
-        )
-        return select(snapshot, self._options.where, without_nulls=without)
-
-    @property
-    def _global_batch_size(self) -> int:
-        return self._options.batch_size * self._world_size
-
-    def _plan(self, epoch: int) -> Plan:
-        return Plan(
-            self._selection.num_rows,
-            self._global_batch_size,
-            seed=self._options.seed,
-            epoch=epoch,
-            shuffle=self._options.order,
-            drop_last=self._options.drop_last,
-        )
 
     def __len__(self) -> int:
         return len(self._plan(0))
 
     def __repr__(self) -> str:
+        source = self._source
         return (
-            f"<Loader of {self._snapshot.name!r} at version {self._snapshot.version}: {self._selection.num_rows:,} "
-            f"rows, {len(self):,} batches of {self._options.batch_size}, {self.batch_type}, rank {self._rank} of "
+            f"<Loader of {source.table!r} at version {source.version}: {source.selection.num_rows:,} rows, "
+            f"{len(self):,} batches of {source.options.batch_size}, {self.batch_type}, rank {self._rank} of "
             f"{self._world_size}, epoch {self._cursor.epoch}, batch {self._cursor.received}>"
         )
 
@@ -134,45 +108,40 @@ class Loader:
     @property
     def categories(self) -> dict[str, tuple[str, ...]]:
         """The words of each category column, by their codes."""
-        return {column.name: column.values for column in self._columns if column.form is Form.CODES}
+        return {column.name: column.values for column in self._source.columns if column.form is Form.CODES}
 
     def __iter__(self) -> Iterator[Any]:
         check_process()
         epoch, first = self._cursor.begin(len(self))
         self._iteration = iteration = object()
-        return self._batches(self._plan(epoch), first, iteration)
+        return self._counted(self._batches(self._plan(epoch), first), first, iteration)
 
-    def _batches(self, plan: Plan, first: int, iteration: object) -> Iterator[Any]:
+    def _plan(self, epoch: int) -> Plan:
+        return self._source.plan(epoch, self._world_size)
+
+    def _batches(self, plan: Plan, first: int) -> Iterator[tuple[Any, int]]:
+        options = self._source.options
+        steps = range(first, len(plan))
+        if options.num_workers == 0:
+            epoch = Epoch(self._source, plan, self._rank, self._world_size, self._arrays, self._meter)
+            return epoch.batches(steps, options.prefetch_batches)
+        if self._processes is None:
+            self._processes = Processes(self._source, self._rank, self._world_size)
+        return self._processes.batches(plan.epoch, steps)
+
+    def _counted(self, batches: Iterator[tuple[Any, int]], first: int, iteration: object) -> Iterator[Any]:
+        """Count what the consumer receives, not what is under way; of several iterations the last one counts."""
         before = time.perf_counter()
-        with threads.started(self._options.prefetch_batches) as pools:
-            reader = Reader(self._snapshot, self._selection, self._columns, self._meter)
-
-            def row_at(position: int) -> RowBlock:
-                return reader.read(self._selection.row_ids(plan.rows(np.array([position]))))
-
-            pipeline = Pipeline(self._columns, self._options, plan, self._arrays, row_at, pools.rows, self._meter)
-            portions = reader.portions(self._shares(plan, first), pools.reads)
-            mark_pads = self._world_size > 1 and not self._options.drop_last
-
-            def make(portion: Portion) -> tuple[Any, int]:
-                return pipeline.batch(portion, mark_pads=mark_pads), len(portion.positions)
-
-            batches = threads.prefetched(make, portions, pools.batches, self._options.prefetch_batches)
-            for received, (batch, num_rows) in enumerate(batches, first + 1):
-                now = time.perf_counter()
-                self._meter.add(num_batches=1, num_rows=num_rows, wait_s=now - before, elapsed_s=now - before)
-                if self._iteration is iteration:
-                    self._cursor.received = received
-                yield batch
-                before = time.perf_counter()
-                self._meter.add(elapsed_s=before - now)
+        for received, (batch, num_rows) in enumerate(batches, first + 1):
+            now = time.perf_counter()
+            self._meter.add(num_batches=1, num_rows=num_rows, wait_s=now - before, elapsed_s=now - before)
+            if self._iteration is iteration:
+                self._cursor.received = received
+            yield batch
+            before = time.perf_counter()
+            self._meter.add(elapsed_s=before - now)
         if self._iteration is iteration:
-            self._cursor.finish(len(plan))
-
-    def _shares(self, plan: Plan, first: int) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-        for step in range(first, len(plan)):
-            positions = plan.positions(step, self._rank, self._world_size)
-            yield positions, plan.rows(positions)
+            self._cursor.finish(len(self))
 
     def set_epoch(self, epoch: int) -> None:
         """Name the epoch of the next iteration; without it each one takes the next.
@@ -189,10 +158,7 @@ class Loader:
 
         What was read ahead and not yet received is not counted.
         """
-        return self._state().to_dict()
-
-    def _state(self) -> LoaderState:
-        return LoaderState.of(self._snapshot, self._selection, self._plan(self._cursor.epoch), self._cursor.received)
+        return LoaderState.of(self._source, self._plan(self._cursor.epoch), self._cursor.received).to_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where a state was saved, at the version it was saved at, on any number of ranks.
@@ -205,24 +171,13 @@ class Loader:
             The version was cleaned up.
         """
         saved = LoaderState.from_dict(state)
-        saved.check_continues(self._state())
-        snapshot, selection = self._snapshot, self._selection
-        if saved.version != snapshot.version:
-            snapshot = open_snapshot(snapshot.lake, snapshot.name, saved.version)
-            selection = self._select(snapshot)
-        saved.check_selects(LoaderState.of(snapshot, selection, self._plan(0), 0))
-        self._columns = _columns(snapshot, self._options)
-        self._snapshot, self._selection = snapshot, selection
+        saved.check_continues(LoaderState.of(self._source, self._plan(0), 0))
+        source = self._source if saved.version == self._source.version else self._source.at(saved.version)
+        saved.check_selects(LoaderState.of(source, self._plan(0), 0))
+        if source is not self._source:
+            self._source, self._processes = source, None
         self._cursor.load(saved.epoch, saved.step)
 
     def stats(self) -> LoaderStats:
         """Return counts, seconds, and what bounds the speed, since the loader was made."""
         return self._meter.stats()
-
-
-def _columns(snapshot: Snapshot, options: LoaderOptions) -> tuple[Column, ...]:
-    names = list(options.columns) if options.columns is not None else list(snapshot.schema.names)
-    snapshot.columns([name for name in names if name != ROW_ID])
-    return tuple(
-        Column(ROW_ID, Form.NUMBERS) if name == ROW_ID else column_of(snapshot.schema.field(name)) for name in names
-    )

@@ -88,9 +88,9 @@ class LoaderOptions:
         _whole("seed", self.seed, 0, _MAX_SEED)
         _whole("num_workers", self.num_workers, 0)
         _choice("on_bad_rows", self.on_bad_rows, get_args(OnBadRows))
+        self._check_available()
         _choice("on_missing", self.on_missing, get_args(OnMissing))
         self._check_ranks()
-        self._check_available()
 
     def _check_ranks(self) -> None:
         if (self.rank is None) != (self.world_size is None):
@@ -104,6 +104,8 @@ class LoaderOptions:
     def _check_available(self) -> None:
         if isinstance(self.shuffle, str) and self.shuffle == "block":
             raise InvalidArgumentError("shuffle='block' is not available yet; use shuffle='exact'")
+        if str(self.on_missing) == "fill":
+            raise InvalidArgumentError("on_missing='fill' is not available yet; use on_missing='skip'")
         if not isinstance(self.shuffle, bool | str) or self.shuffle not in _SHUFFLES:
             raise InvalidArgumentError(f"shuffle is True, False, 'exact' or 'none', not {self.shuffle!r}")
         if self.num_workers:

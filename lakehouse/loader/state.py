@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import InvalidArgumentError
+from lakehouse.layout import table_location
 from lakehouse.loader.plan import ORDER_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lakehouse.loader.plan import Plan
-    from lakehouse.loader.selection import Selection
-    from lakehouse.snapshot import Snapshot
+    from lakehouse.loader.source import Source
 
 __all__ = ["LoaderState"]
 
@@ -53,14 +53,14 @@ class LoaderState:
     format: int = FORMAT
 
     @classmethod
-    def of(cls, snapshot: Snapshot, selection: Selection, plan: Plan, step: int) -> LoaderState:
+    def of(cls, source: Source, plan: Plan, step: int) -> LoaderState:
         """Describe a loader that has handed out `step` batches of the epoch."""
         return cls(
-            table=snapshot.name,
-            uri=snapshot.uri,
-            version=snapshot.version,
-            selection=selection.digest,
-            num_rows=selection.num_rows,
+            table=source.table,
+            uri=table_location(source.lake, source.table).uri,
+            version=source.version,
+            selection=source.selection.digest,
+            num_rows=source.selection.num_rows,
             shuffle=plan.shuffle,
             seed=plan.seed,
             global_batch_size=plan.global_batch_size,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lakehouse._optional import require
-from lakehouse.media.video import check_times, opened_video, ticks_of
+from lakehouse.media.video import check_times, opened_video, seeks, ticks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,9 +24,9 @@ _MP4_AUDIO = {"aac", "mp3", "opus", "flac", "ac3", "eac3", "alac"}
 def clip(file: BinaryIO, start_s: float, end_s: float) -> bytes:
     """Cut a stretch of time out of a video without encoding it again.
 
-    Pictures and sound are copied from the key frame before `start_s` on; an edit list makes the MP4 begin at `start_s`.
-    Up to three frames behind `end_s` may stay where frames in between need them. Codecs that MP4 cannot hold (VP8)
-    become Matroska, which has no edit lists: it begins at the key frame.
+    Pictures and sound are copied from the key frame before `start_s` on; the file says to show
+    them from `start_s` on. Up to three frames behind `end_s` stay where frames in between need them. Codecs that an
+    MP4 cannot hold (VP8) become Matroska.
 
     Parameters
     ----------
@@ -67,8 +68,7 @@ def _packets(container: InputContainer, streams: list[Any], start_s: float, end_
     zero = {each.index: round((ticks_of(video, start_s) * video.time_base) / each.time_base) for each in streams}
     last = {each.index: zero[each.index] + round((end_s - start_s) / each.time_base) for each in streams}
     ended: set[int] = set()
-    container.seek(zero[video.index], stream=video, backward=True)
-    for packet in _with_decoding_times(container.demux(streams)):
+    for packet in _with_decoding_times(_from_key_frame(container, streams, zero[video.index])):
         index = packet.stream.index
         if packet.dts >= last[index]:
             ended.add(index)
@@ -80,12 +80,26 @@ def _packets(container: InputContainer, streams: list[Any], start_s: float, end_
             return
 
 
+def _from_key_frame(container: InputContainer, streams: list[Any], ticks: int) -> Iterator[Any]:
+    """Yield packets from a key frame at or before `ticks` on."""
+    video = streams[0]
+    for is_start in seeks(container, video, ticks):
+        packets: Iterator[Any] = (p for p in container.demux(streams) if p.size and p.pts is not None)
+        sound = []
+        for packet in packets:
+            if packet.stream.index != video.index:
+                sound.append(packet)
+            elif packet.is_keyframe:
+                if is_start or packet.pts <= ticks:
+                    yield from chain(sound, [packet], packets)
+                    return
+                break
+
+
 def _with_decoding_times(packets: Iterable[Any]) -> Iterator[Any]:
     """Give the first packets after a seek the decoding times that Matroska does not store and a muxer asks for."""
     waiting: dict[int, list[Any]] = {}
     for packet in packets:
-        if packet.size == 0 or packet.pts is None:  # the flush mark at the end
-            continue
         early = waiting.setdefault(packet.stream.index, [])
         if packet.dts is None:
             early.append(packet)
@@ -95,3 +109,7 @@ def _with_decoding_times(packets: Iterable[Any]) -> Iterator[Any]:
         yield from early
         early.clear()
         yield packet
+    for early in waiting.values():  # a stream so short that none has one
+        for each in early:
+            each.dts = each.pts
+        yield from early

@@ -25,6 +25,7 @@ __all__ = [
     "frame_at",
     "frames",
     "opened_video",
+    "seeks",
     "ticks_of",
     "video_info",
 ]
@@ -34,7 +35,7 @@ MAX_FRAME_PIXELS = 50_000_000  # as for pictures; 8K has 33 million
 # Seek when the next frame wanted is further on than this, else decode up to it: a seek goes back to a key frame,
 # which encoders set every 10 s or less (x264: every 250 frames).
 _SEEK_GAP_S = 5.0
-_STEPS_BACK_S = (2.0, 10.0)
+_NO_INDEX = {"mpegts", "mpeg"}
 
 
 @dataclass(frozen=True)
@@ -195,18 +196,29 @@ def ticks_of(stream: VideoStream, t_s: float) -> int:
     )  # 0.12 s is 2.9999999999999996 ticks of 1/25 s
 
 
-def _decoded_from(container: InputContainer, stream: VideoStream, ticks: int) -> Iterator[VideoFrame]:
-    """Yield frames with a time, from one at or before `ticks` on.
+def seeks(container: InputContainer, stream: VideoStream, ticks: int) -> Iterator[bool]:
+    """Seek to `ticks`, then further back each time, until the caller is content; yields whether it is the start.
 
-    MPEG streams have no index: a seek may land behind the time wanted, or behind the last key frame.
+    MPEG streams have no index: a seek may land behind the time wanted, or between key frames.
     """
     start = stream.start_time or 0
-    for back_s in (0.0, *_STEPS_BACK_S, float("inf")):
-        to = start if back_s == float("inf") else max(start, ticks - ticks_of(stream, back_s) + start)
+    # A seek to the very first time misses the first frames of a transport stream; AVI refuses to seek before it.
+    before = ticks_of(stream, -10) if container.format.name in _NO_INDEX else start
+    for back_s in (0, 2, 10, None):
+        to = before if back_s is None else ticks - (ticks_of(stream, back_s) - start)
+        to = to if to > start else before
         container.seek(to, stream=stream, backward=True)
+        yield to == before
+        if to == before:
+            return
+
+
+def _decoded_from(container: InputContainer, stream: VideoStream, ticks: int) -> Iterator[VideoFrame]:
+    """Yield frames with a time, from one at or before `ticks` on."""
+    for is_start in seeks(container, stream, ticks):
         decoded = (frame for frame in container.decode(stream) if frame.pts is not None)
         first = next(decoded, None)
-        if first is not None and (_pts(first) <= ticks or to == start):
+        if first is not None and (is_start or _pts(first) <= ticks):
             yield first
             yield from decoded
             return

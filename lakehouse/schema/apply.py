@@ -61,7 +61,9 @@ def apply(snapshot: Snapshot, planned: steps.Plan, *, allow_destructive: bool = 
     if planned.table != snapshot.name:
         raise InvalidArgumentError(f"the plan is for {planned.table!r}, not for {snapshot.name!r}")
     if planned.is_destructive and not allow_destructive:
-        raise InvalidArgumentError(f"the plan destroys values; read it, then apply it with allow_destructive=True\n{planned}")
+        raise InvalidArgumentError(
+            f"the plan destroys values; read it, then apply it with allow_destructive=True\n{planned}"
+        )
     version = snapshot.version
     for step in planned:
         asked = f"{step.verb} column {step.column!r} of {snapshot.name!r}"

@@ -139,7 +139,9 @@ def _parse(raw: dict[str, Any], columns: tuple[str, ...], token: str) -> Feature
         ) from error
 
 
-def dependents(features: Mapping[str, Feature], field_ids: Mapping[str, int], changed: Collection[str]) -> list[Feature]:
+def dependents(
+    features: Mapping[str, Feature], field_ids: Mapping[str, int], changed: Collection[str]
+) -> list[Feature]:
     """Return the features that are no longer true when `changed` columns change, direct ones before transitive ones.
 
     Examples

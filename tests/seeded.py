@@ -1,29 +1,15 @@
-"""A lake in a temporary folder and small seeded data for it."""
+"""Small data that looks real and is the same for the same seed."""
 
 import hashlib
 import io
 
 import numpy as np
 import pyarrow as pa
-import pytest
-
-import lakehouse as lh
-
-
-@pytest.fixture
-def lake(tmp_path):
-    return lh.connect(tmp_path / "lake")
-
-
-@pytest.fixture
-def pets(lake):
-    return lake.create_table("pets", schema="images", data=pictures(20))
+from PIL import Image
 
 
 def pictures(num_rows, seed=0, width_px=24, height_px=16):
     """Return rows of the `images` family whose pictures differ, the same for the same seed."""
-    from PIL import Image
-
     rng = np.random.default_rng(seed)
     rows = []
     for number in range(num_rows):

@@ -1,0 +1,105 @@
+"""What is read, in a form that another process can open: a place and a version, never a handle or a secret."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.loader.columns import ROW_ID, Column, Form, column_of
+from lakehouse.loader.plan import Plan
+from lakehouse.loader.selection import select
+from lakehouse.location import Location
+from lakehouse.snapshot import open_snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lakehouse.loader.options import LoaderOptions
+    from lakehouse.loader.selection import Selection
+    from lakehouse.snapshot import Snapshot
+
+__all__ = ["Source"]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A version of a table, the rows chosen of it, and what becomes of them.
+
+    Parameters
+    ----------
+    lake, table, version
+        Where it lies.
+    columns
+        What is read and what each column becomes.
+    selection
+        The rows.
+    options
+        The order, and what is done to a row.
+    """
+
+    lake: Location
+    table: str
+    version: int
+    columns: tuple[Column, ...]
+    selection: Selection
+    options: LoaderOptions
+
+    @classmethod
+    def of(
+        cls, snapshot: Snapshot, options: LoaderOptions, agree: Callable[..., tuple[Snapshot, Selection]] | None = None
+    ) -> Source:
+        """Select the rows of a version; `agree` lets the ranks find one version and selection first."""
+        columns = _columns(snapshot, options)
+        needed = [c.name for c in columns if c.form is not Form.VALUES] if options.on_missing == "skip" else []
+
+        def selected(version: Snapshot) -> Selection:
+            return select(version, options.where, without_nulls=needed)
+
+        snapshot, selection = agree(snapshot, selected) if agree else (snapshot, selected(snapshot))
+        source = cls(snapshot.lake, snapshot.name, snapshot.version, columns, selection, options)
+        source.__dict__["snapshot"] = snapshot  # what `snapshot` would open again
+        return source
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        """The version, opened in this process."""
+        return open_snapshot(self.lake, self.table, self.version)
+
+    def at(self, version: int) -> Source:
+        """Return the same choice of another version."""
+        return Source.of(open_snapshot(self.lake, self.table, version), self.options)
+
+    def plan(self, epoch: int, world_size: int) -> Plan:
+        """Return the order of an epoch."""
+        return Plan(
+            self.selection.num_rows,
+            self.options.batch_size * world_size,
+            seed=self.options.seed,
+            epoch=epoch,
+            shuffle=self.options.order,
+            drop_last=self.options.drop_last,
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle for a worker: functions of a notebook go along, credentials come from the worker's environment."""
+        import cloudpickle
+
+        options = cloudpickle.dumps(self.options)
+        return _reopened, (self.lake.uri, self.table, self.version, self.columns, self.selection, options)
+
+
+def _reopened(
+    uri: str, table: str, version: int, columns: tuple[Column, ...], selection: Selection, options: bytes
+) -> Source:
+    import cloudpickle
+
+    return Source(Location.of(uri), table, version, columns, selection, cloudpickle.loads(options))
+
+
+def _columns(snapshot: Snapshot, options: LoaderOptions) -> tuple[Column, ...]:
+    names = list(options.columns) if options.columns is not None else list(snapshot.schema.names)
+    snapshot.columns([name for name in names if name != ROW_ID])
+    return tuple(
+        Column(ROW_ID, Form.NUMBERS) if name == ROW_ID else column_of(snapshot.schema.field(name)) for name in names
+    )

@@ -1,0 +1,296 @@
+"""Which tables a statement names, and what DuckDB is given in their place.
+
+Each name of a table in a statement is replaced by a *slot*, the name under which one version of that table is
+registered on the query's own cursor. Nothing else of the lake is opened or registered. A name is looked for where it
+is written: among the names its WITH clauses define, then in ``tables=``, then in the lake.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lakehouse.errors import QueryError
+from lakehouse.sql.syntax import column_refs, walk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from lakehouse.sql.syntax import Node
+
+__all__ = ["ROW_ID", "Reference", "TableName", "fill", "hide_row_ids", "references", "table_name"]
+
+ROW_ID = "_rowid"
+
+
+@dataclass(frozen=True)
+class TableName:
+    """A table as a statement names it.
+
+    Parameters
+    ----------
+    name
+        The name, as written.
+    version
+        A version number, a tag, or None for the newest version.
+    branch
+        What follows ``@`` in ``"pets@exp"``; None for the main line.
+    """
+
+    name: str
+    version: int | str | None = None
+    branch: str | None = None
+
+    def __str__(self) -> str:
+        branch = f"@{self.branch}" if self.branch else ""
+        at = f" AT (VERSION => {self.version!r})" if self.version is not None else ""
+        return f"{self.name}{branch}{at}"
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """One place of a statement that names a table.
+
+    Parameters
+    ----------
+    node
+        The ``BASE_TABLE`` node.
+    shows_row_ids
+        Whether ``_rowid`` can be named here: not under NATURAL JOIN, which would join by it, nor under PIVOT,
+        which would group by it.
+    """
+
+    node: Node
+    shows_row_ids: bool = True
+
+    @property
+    def name(self) -> str:
+        """The table's name as written."""
+        return str(self.node["qualified_name"]["path"][-1])
+
+    @property
+    def at(self) -> Node | None:
+        """The AT clause: ``unit`` and ``expr``."""
+        return self.node["at_clause"]
+
+
+def references(statement: Node) -> list[Reference]:
+    """List the places that name a table, those that mean a name of a WITH clause left out."""
+    _spell_out_describe(statement)
+    return list(_references(statement["node"], frozenset(), shows=True))
+
+
+def _references(value: Any, names: frozenset[str], *, shows: bool) -> Iterator[Reference]:
+    if isinstance(value, list):
+        for child in value:
+            yield from _references(child, names, shows=shows)
+        return
+    if not isinstance(value, dict):
+        return
+    kind = value.get("type")
+    if kind == "BASE_TABLE":
+        if value["qualified_name"]["path"][-1].casefold() not in names:
+            yield Reference(value, shows)
+        return
+    if kind == "RECURSIVE_CTE_NODE":
+        names |= {value["cte_name"].casefold()}
+    if kind in ("PIVOT", "SHOW_REF") or (kind == "JOIN" and value["ref_type"] == "NATURAL"):
+        shows = False
+    if kind == "SELECT_NODE" or kind == "SUBQUERY":
+        shows = True
+    for entry in (value.get("cte_map") or {}).get("map", ()):  # each sees those before it, and not itself
+        yield from _references(entry["value"], names, shows=True)
+        names |= {entry["key"].casefold()}
+    for key, child in value.items():
+        if key != "cte_map":
+            yield from _references(child, names, shows=shows)
+
+
+def _spell_out_describe(statement: Node) -> None:
+    """Write SHOW t as DESCRIBE t, whose table is a node of its own."""
+    for node in walk(statement):
+        if node.get("type") == "SHOW_REF" and node["query"] is None and node["show_type"] != "SHOW_SPECIAL":
+            node["query"] = _select_all(_base_table(node["qualified_name"]["path"][-1]))
+            node["show_type"] = "DESCRIBE" if node["show_type"] == "SHOW" else node["show_type"]
+
+
+def table_name(reference: Reference, value_of: Callable[[Node], Any]) -> TableName:
+    """Read name, branch and version of a reference.
+
+    Parameters
+    ----------
+    reference
+        A place that names a table of the lake.
+    value_of
+        Computes an expression; given what stands in the AT clause.
+
+    Raises
+    ------
+    QueryError
+        The AT clause names no version and no tag.
+    """
+    name, _, branch = reference.name.partition("@")
+    version = None
+    if reference.at is not None:
+        if reference.at["unit"] != "VERSION":
+            raise QueryError(
+                f"AT ({reference.at['unit']} => …) is not read yet; t.history() tells the version of a time, "
+                f"write {name} AT (VERSION => number or 'tag')"
+            )
+        version = value_of(reference.at["expr"])
+        if isinstance(version, bool) or not isinstance(version, int | str):
+            raise QueryError(f"AT (VERSION => {version!r}): a version is a number or a tag's name")
+    return TableName(name, version, branch or None)
+
+
+def fill(reference: Reference, slot: str, *, with_row_id: bool) -> None:
+    """Put a slot where the statement names a table.
+
+    The dataset's first column is ``_rowid``, which costs nothing to read: DuckDB asks for the first column where it
+    needs none, as for ``count(*)``. A subquery without it stands for the table unless the statement names ``_rowid``.
+    """
+    node = reference.node
+    subquery = _select_all(_base_table(slot), exclude=() if with_row_id else (ROW_ID,))
+    _become(node, _subquery(subquery, node["alias"] or reference.name, node["sample"], node["column_name_alias"]))
+
+
+def fill_plain(node: Node, slot: str) -> None:
+    """Put a slot that has no row ids where the statement names a table or shows the tables' names."""
+    alias = node["alias"] or node.get("table_name", "").strip('"')
+    _become(node, _subquery(_select_all(_base_table(slot)), alias, node["sample"], node.get("column_name_alias", [])))
+
+
+def _become(node: Node, other: Node) -> None:
+    node.clear()
+    node.update(other)
+
+
+def _subquery(query: Node, alias: str, sample: Node | None, names: list[str]) -> Node:
+    return {
+        "type": "SUBQUERY",
+        "alias": alias,
+        "sample": sample,
+        "query_location": 0,
+        "query_location_length": 0,
+        "subquery": {"node": query, "named_param_map": []},
+        "column_name_alias": names,
+    }
+
+
+def show_tables(statement: Node) -> list[Node]:
+    """List the places that ask for the tables' names.
+
+    Raises
+    ------
+    QueryError
+        What is asked to be shown is not there: databases, schemas, every column of every table.
+    """
+    places = []
+    for node in walk(statement):
+        if node.get("type") != "SHOW_REF" or node["query"] is not None:
+            continue
+        if node["table_name"].strip('"').casefold() != "tables":
+            raise QueryError("SHOW TABLES lists the tables and DESCRIBE name their columns; a lake has nothing else to show")
+        places.append(node)
+    return places
+
+
+def names_row_id(statement: Node) -> bool:
+    """Whether a statement names ``_rowid`` as a column."""
+    return any(parts[-1].casefold() == ROW_ID for parts in column_refs(statement))
+
+
+def hide_row_ids(statement: Node, shown: dict[int, str]) -> None:
+    """Leave ``_rowid`` out of every ``*`` over tables that show it.
+
+    Parameters
+    ----------
+    statement
+        The statement.
+    shown
+        Alias of each table that shows ``_rowid``, by the ``id`` of its node.
+    """
+    for node in walk(statement):
+        if node.get("type") != "SELECT_NODE":
+            continue
+        aliases = [shown[id(table)] for table in _from(node["from_table"]) if id(table) in shown]
+        for star in _stars(node["select_list"]):
+            _exclude(star, aliases)
+
+
+def _stars(value: Any) -> Iterator[Node]:
+    """The ``*`` of one SELECT, those of subqueries in its expressions left out."""
+    if isinstance(value, list):
+        for child in value:
+            yield from _stars(child)
+    elif isinstance(value, dict) and value.get("type") != "SELECT_NODE":
+        if value.get("type") == "STAR" and value["expr"] is None:
+            yield value
+        for child in value.values():
+            yield from _stars(child)
+
+
+def _from(table: Node) -> Iterator[Node]:
+    """The tables whose columns a ``*`` means: those joined, not those inside a subquery."""
+    if table["type"] == "JOIN":
+        yield from _from(table["left"])
+        yield from _from(table["right"])
+    else:
+        yield table
+
+
+def _exclude(star: Node, aliases: list[str]) -> None:
+    mine = [alias for alias in aliases if star["relation_name"].casefold() in ("", alias.casefold())]
+    if any(name.casefold() == ROW_ID for name in star["exclude_list"]):
+        return
+    there = {(entry["table"], entry["column"].casefold()) for entry in star["qualified_exclude_list"]}
+    star["qualified_exclude_list"] += [
+        {"catalog": "", "schema": "", "table": alias, "column": ROW_ID} for alias in mine if (alias, ROW_ID) not in there
+    ]
+
+
+def _base_table(name: str) -> Node:
+    return {
+        "type": "BASE_TABLE",
+        "alias": "",
+        "sample": None,
+        "query_location": 0,
+        "query_location_length": 0,
+        "schema_name": "",
+        "table_name": name,
+        "column_name_alias": [],
+        "catalog_name": "",
+        "at_clause": None,
+        "qualified_name": {"path": [name]},
+    }
+
+
+def _select_all(table: Node, exclude: tuple[str, ...] = ()) -> Node:
+    star = {
+        "class": "STAR",
+        "type": "STAR",
+        "alias": "",
+        "query_location": 0,
+        "query_location_length": 0,
+        "relation_name": "",
+        "exclude_list": list(exclude),
+        "replace_list": [],
+        "columns": False,
+        "expr": None,
+        "qualified_exclude_list": [],
+        "rename_list": [],
+    }
+    return {
+        "type": "SELECT_NODE",
+        "modifiers": [],
+        "cte_map": {"map": []},
+        "select_list": [star],
+        "from_table": table,
+        "where_clause": None,
+        "group_expressions": [],
+        "group_sets": [],
+        "aggregate_handling": "STANDARD_HANDLING",
+        "having": None,
+        "sample": None,
+        "qualify": None,
+    }

@@ -1,0 +1,111 @@
+"""The demo: what it makes is there, what it says is true, what it shows runs."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import lakehouse as lh
+from lakehouse.cli.app import app
+from lakehouse.demo import files as demo_files
+from lakehouse.demo import run_demo
+from lakehouse.demo.features import brightness, palette
+from lakehouse.errors import AlreadyExistsError
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """Run it once; give what it made, what it measured and what it said."""
+    said = []
+    result = run_demo(tmp_path_factory.mktemp("demo") / "new", said.append)
+    return result, said
+
+
+def table(demo):
+    return lh.connect(demo[0].lake).open_table("pictures")
+
+
+def test_every_picture_but_the_broken_one_is_stored_and_it_is_named(demo):
+    pictures = table(demo)
+    found = list(Path(demo[0].folder, "files", "pictures").rglob("*.jpg"))
+    assert len(pictures) == len(found) - 1
+    assert [Path(e["key"]).name for e in pictures.errors().to_pylist()] == ["broken.jpg"]
+
+
+def test_features_are_whole_and_wrote_little(demo):
+    figures = demo[0].figures
+    rows = table(demo).to_arrow(["brightness", "palette"])
+    assert rows["brightness"].null_count == rows["palette"].null_count == 0
+    assert set(table(demo).features()["state"].to_pylist()) == {"fresh"}
+    for step in ("feature", "killed"):
+        assert 0 < figures[step]["nbytes_written"] < figures[step]["nbytes_untouched"] / 10
+
+
+def test_rows_computed_before_the_kill_are_not_computed_again(demo):
+    killed = demo[0].figures["killed"]
+    assert killed["num_resumed"] >= 16
+    assert killed["num_computed"] + killed["num_resumed"] == len(table(demo))
+
+
+def test_the_nearest_pictures_are_of_the_same_subject(demo):
+    labels = demo[0].figures["similar"]["labels"]
+    assert labels["cat"] == max(labels.values())
+
+
+def test_the_saved_sample_is_the_stored_picture(demo):
+    saved = Path(demo[0].folder, "sample.jpg").read_bytes()
+    assert saved == Path(demo[0].folder, "files", "pictures", "cat", "whole.jpg").read_bytes()
+
+
+def test_the_report_is_one_file_of_bounded_size_that_shows_all(demo):
+    html = Path(demo[0].report).read_text(encoding="utf-8")
+    assert len(html) < 2_000_000
+    assert not re.search(r"https?://|<script|<link|url\(", html)
+    assert html.count("<img") > 20
+    assert 'class="video"' in html
+    for words in ("broken.jpg", "brightness", "palette", "fresh", "pictures", "videos", "texts"):
+        assert words in html
+
+
+def test_the_code_it_shows_runs(demo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    demo_files.make_files(tmp_path / "files")
+    names = {"lh": lh, "brightness": brightness, "palette": palette, "crop": lambda row: {"label": row["label"]}}
+    for step in demo[1]:
+        if step.code.startswith(("open ", os.sep)):
+            continue
+        for line in step.code.splitlines():
+            exec(line, names)
+        names["key"] = names["t"].head(1, columns=["id"])["id"][0].as_py()
+        names["row"] = names["t"][names["key"]]
+    assert len(names["t"]) == len(table(demo))
+
+
+def test_the_command_tells_the_steps_and_a_second_run_takes_another_folder(demo, tmp_path, monkeypatch):
+    for step in demo[1]:
+        assert step.title
+        assert step.told
+    with pytest.raises(AlreadyExistsError, match="not an empty folder"):
+        run_demo(Path(demo[0].folder))
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine").touch()
+    result = CliRunner().invoke(app, ["demo", str(tmp_path / "taken")])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("lakehouse: ")
+
+
+@pytest.mark.parametrize("missing", ["skimage", "av"])
+def test_without_an_extra_there_are_files_all_the_same(missing, tmp_path, monkeypatch):
+    found = demo_files.find_spec
+    monkeypatch.setattr(demo_files, "find_spec", lambda name: None if name == missing else found(name))
+    monkeypatch.setattr(demo_files, "CROPS", 1)
+    demo_files.make_files(tmp_path / "files")
+    pictures = sorted((tmp_path / "files" / "pictures").rglob("*.jpg"))
+    good = [p for p in pictures if p.name != "broken.jpg"]
+    assert len(pictures) == len(good) + 1
+    assert all(min(Image.open(p).size) >= 224 for p in good)
+    assert (tmp_path / "files" / "videos").exists() == (missing != "av")

@@ -10,29 +10,69 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lakehouse import errors
-    from lakehouse.features.udf import udf
+    from lakehouse.features.backfill import BackfillPlan, BackfillResult
+    from lakehouse.features.udf import UDF, udf
+    from lakehouse.index_options import FTS, Bitmap, BTree, IvfFlat, IvfPq, LabelList
+    from lakehouse.ingest import WriteResult
     from lakehouse.lake import Lake, connect
-    from lakehouse.schema.model import Schema
+    from lakehouse.loader import Loader
+    from lakehouse.media.handles import Audio, Blob, Image, Text, Video
+    from lakehouse.schema.model import Column, Schema
+    from lakehouse.sources import read_images, read_parquet, read_texts, read_videos
     from lakehouse.table import Table
 
 _HOMES = {
-    "Lake": "lakehouse.lake",
-    "Schema": "lakehouse.schema.model",
-    "Table": "lakehouse.table",
-    "connect": "lakehouse.lake",
-    "udf": "lakehouse.features.udf",
+    "lakehouse.features.backfill": ("BackfillPlan", "BackfillResult"),
+    "lakehouse.features.udf": ("UDF", "udf"),
+    "lakehouse.index_options": ("FTS", "BTree", "Bitmap", "IvfFlat", "IvfPq", "LabelList"),
+    "lakehouse.ingest": ("WriteResult",),
+    "lakehouse.lake": ("Lake", "connect"),
+    "lakehouse.loader": ("Loader",),
+    "lakehouse.media.handles": ("Audio", "Blob", "Image", "Text", "Video"),
+    "lakehouse.schema.model": ("Column", "Schema"),
+    "lakehouse.sources": ("read_images", "read_parquet", "read_texts", "read_videos"),
+    "lakehouse.table": ("Table",),
 }
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = ["Lake", "Schema", "Table", "connect", "errors", "udf"]
+__all__ = [
+    "FTS",
+    "UDF",
+    "Audio",
+    "BTree",
+    "BackfillPlan",
+    "BackfillResult",
+    "Bitmap",
+    "Blob",
+    "Column",
+    "Image",
+    "IvfFlat",
+    "IvfPq",
+    "LabelList",
+    "Lake",
+    "Loader",
+    "Schema",
+    "Table",
+    "Text",
+    "Video",
+    "WriteResult",
+    "connect",
+    "errors",
+    "read_images",
+    "read_parquet",
+    "read_texts",
+    "read_videos",
+    "udf",
+]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     if name == "errors":
         return import_module("lakehouse.errors")
-    if name not in _HOMES:
+    if name not in _HOME_OF:
         raise AttributeError(f"module 'lakehouse' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_HOME_OF[name]), name)
 
 
 def __dir__() -> list[str]:

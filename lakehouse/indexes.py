@@ -1,196 +1,57 @@
-"""Indexes: the kinds as option records, and their build, upkeep and removal.
+"""Indexes: their build, upkeep and removal.
 
-The records have LanceDB's names and check what can be checked without the table; `create_index` checks the rest
-before anything is built. An index is one commit; if another one comes first, it is built again on the newest version.
+What the table cannot have is refused before anything is built. An index is one commit; if another one of those it
+cannot stand beside comes first, it is built again on the newest version.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pyarrow import types as pt
 
 from lakehouse import commit, reads, types
 from lakehouse.errors import IndexNotFoundError, InvalidArgumentError, closest, translated
+from lakehouse.index_kinds import (
+    FTS,
+    KINDS,
+    Bitmap,
+    BTree,
+    Family,
+    IndexOptions,
+    IvfFlat,
+    IvfPq,
+    LabelList,
+    distances_of,
+    family_of,
+    is_vector,
+    kind_of,
+    of_column,
+    user_indexes,
+)
 from lakehouse.where import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from lakehouse.snapshot import Snapshot
 
 __all__ = [
     "FTS",
     "BTree",
     "Bitmap",
-    "DistanceType",
     "IndexOptions",
     "IvfFlat",
     "IvfPq",
     "LabelList",
     "create_index",
-    "distances_of",
     "drop_index",
-    "index_on",
     "indexes",
-    "is_vector",
     "optimize_indices",
 ]
-
-DistanceType: TypeAlias = Literal["l2", "cosine", "dot", "hamming"]
-Family: TypeAlias = Literal["vector", "scalar", "text"]
 
 # A product quantizer has 256 centroids a sub-vector. Lance 14 makes an empty index of fewer rows without a word,
 # and forgets its metric with it.
 _PQ_ROWS = 256
-
-
-@dataclass(frozen=True, kw_only=True)
-class IvfPq:
-    """Vectors in partitions, compressed by product quantization: for tables whose vectors do not fit in memory.
-
-    Parameters
-    ----------
-    num_partitions
-        Clusters the vectors are divided into; ``None`` means one for about every 8,192 rows.
-    num_sub_vectors
-        Bytes a vector is compressed to (half of them with ``num_bits=4``); must divide its dimension. ``None``
-        means the largest divisor that leaves 8 or more numbers a sub-vector.
-    distance_type
-        ``"l2"``, ``"cosine"`` or ``"dot"``.
-    num_bits
-        8 or 4.
-
-    Examples
-    --------
-    >>> from lakehouse.indexes import IvfPq
-    >>> IvfPq(num_partitions=256, distance_type="cosine").distance_type
-    'cosine'
-    """
-
-    num_partitions: int | None = None
-    num_sub_vectors: int | None = None
-    distance_type: DistanceType = "l2"
-    num_bits: Literal[4, 8] = 8
-
-    def __post_init__(self) -> None:
-        _check_positive(num_partitions=self.num_partitions, num_sub_vectors=self.num_sub_vectors)
-        if self.distance_type not in ("l2", "cosine", "dot"):
-            raise InvalidArgumentError(f"IvfPq measures by l2, cosine or dot, not {self.distance_type!r}")
-        if self.num_bits not in (4, 8):
-            raise InvalidArgumentError(f"num_bits is 4 or 8, not {self.num_bits!r}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class IvfFlat:
-    """Vectors in partitions as they are: exact within the partitions searched, and for ``uint8`` vectors.
-
-    Parameters
-    ----------
-    num_partitions
-        Clusters the vectors are divided into; ``None`` means one for about every 4,096 rows.
-    distance_type
-        ``"l2"``, ``"cosine"``, ``"dot"``; ``"hamming"`` for ``vector<uint8>``.
-
-    Examples
-    --------
-    >>> from lakehouse.indexes import IvfFlat
-    >>> IvfFlat(distance_type="hamming")
-    IvfFlat(num_partitions=None, distance_type='hamming')
-    """
-
-    num_partitions: int | None = None
-    distance_type: DistanceType = "l2"
-
-    def __post_init__(self) -> None:
-        _check_positive(num_partitions=self.num_partitions)
-        if self.distance_type not in get_args(DistanceType):
-            raise InvalidArgumentError(f"IvfFlat measures by l2, cosine, dot or hamming, not {self.distance_type!r}")
-
-
-@dataclass(frozen=True)
-class BTree:
-    """Values in order: for keys, numbers and times, with ``=``, ``<``, ``BETWEEN`` and ``IN``.
-
-    Examples
-    --------
-    >>> from lakehouse.indexes import BTree
-    >>> BTree()
-    BTree()
-    """
-
-
-@dataclass(frozen=True)
-class Bitmap:
-    """The rows of each value: for columns of few different values.
-
-    Examples
-    --------
-    >>> from lakehouse.indexes import Bitmap
-    >>> Bitmap()
-    Bitmap()
-    """
-
-
-@dataclass(frozen=True)
-class LabelList:
-    """The rows of each item of lists, for ``array_has(tags, 'cat')``.
-
-    Examples
-    --------
-    >>> from lakehouse.indexes import LabelList
-    >>> LabelList()
-    LabelList()
-    """
-
-
-@dataclass(frozen=True, kw_only=True)
-class FTS:
-    """Words of a text, ranked by BM25.
-
-    Parameters
-    ----------
-    base_tokenizer
-        ``"simple"`` (at spaces and punctuation), ``"whitespace"``, ``"raw"`` (the whole text is one word),
-        ``"ngram"``, ``"icu"`` (languages without spaces).
-    language
-        Of stemming and stop words.
-    lower_case, stem, remove_stop_words, ascii_folding
-        What is done to words before they are compared.
-
-    Examples
-    --------
-    >>> from lakehouse.indexes import FTS
-    >>> FTS(stem=False).stem
-    False
-    """
-
-    base_tokenizer: Literal["simple", "whitespace", "raw", "ngram", "icu"] = "simple"
-    language: str = "English"
-    lower_case: bool = True
-    stem: bool = True
-    remove_stop_words: bool = True
-    ascii_folding: bool = True
-
-    def __post_init__(self) -> None:
-        known = ("simple", "whitespace", "raw", "ngram", "icu")
-        if self.base_tokenizer not in known:
-            wrong = f"no tokenizer {self.base_tokenizer!r}{closest(self.base_tokenizer, known)}"
-            raise InvalidArgumentError(f"{wrong}; there are {', '.join(known)}")
-
-
-IndexOptions: TypeAlias = IvfPq | IvfFlat | BTree | Bitmap | LabelList | FTS
-_KINDS: dict[type, str] = {
-    IvfPq: "IVF_PQ",
-    IvfFlat: "IVF_FLAT",
-    BTree: "BTREE",
-    Bitmap: "BITMAP",
-    LabelList: "LABEL_LIST",
-    FTS: "FTS",
-}
-_LANCE_KINDS = {"BTree": "BTREE", "Bitmap": "BITMAP", "LabelList": "LABEL_LIST", "Inverted": "FTS"}
 
 
 def create_index(snapshot: Snapshot, column: str, options: IndexOptions | None = None) -> int:
@@ -223,18 +84,18 @@ def create_index(snapshot: Snapshot, column: str, options: IndexOptions | None =
     (column,) = snapshot.columns([column])
     field = snapshot.schema.field(column)
     options = options if options is not None else _default(field)
-    if type(options) not in _KINDS:
-        names = ", ".join(kind.__name__ for kind in _KINDS)
+    if type(options) not in KINDS:
+        names = ", ".join(kind.__name__ for kind in KINDS)
         raise InvalidArgumentError(f"{options!r} is no index; options are {names}, as in lh.BTree()")
     arguments = _arguments(snapshot, field, options)
     asked = f"building {type(options).__name__} on {column!r} of {snapshot.name!r}"
 
     def attempt(dataset: Any) -> int:
-        name = _name_for(dataset, column, _family_of(_KINDS[type(options)]))
+        name = _name_for(dataset, column, family_of(KINDS[type(options)]))
         if isinstance(options, IvfPq | IvfFlat):
-            dataset.create_index(column, _KINDS[type(options)], name=name, replace=True, **arguments)
+            dataset.create_index(column, KINDS[type(options)], name=name, replace=True, **arguments)
         else:
-            dataset.create_scalar_index(column, _KINDS[type(options)], name=name, replace=True, **arguments)
+            dataset.create_scalar_index(column, KINDS[type(options)], name=name, replace=True, **arguments)
         return int(dataset.version)
 
     return commit.retrying(snapshot.location, attempt, asked)
@@ -274,13 +135,13 @@ def indexes(snapshot: Snapshot) -> pa.Table:
     """
     rows = []
     with translated(f"reading the indexes of {snapshot.name!r}"):
-        for index in _user_indexes(snapshot.dataset):
+        for index in user_indexes(snapshot.dataset):
             stats = snapshot.dataset.stats.index_stats(index.name)
             rows.append(
                 {
                     "name": index.name,
                     "column": index.field_names[0],
-                    "kind": _kind_of(index),
+                    "kind": kind_of(index),
                     "distance_type": (index.details.get("metric_type") or "").lower() or None,
                     "num_rows_indexed": stats["num_indexed_rows"],
                     "num_rows_not_indexed": stats["num_unindexed_rows"],
@@ -319,24 +180,6 @@ def optimize_indices(snapshot: Snapshot) -> int:
     return commit.retrying(snapshot.location, attempt, f"optimizing the indexes of {snapshot.name!r}")
 
 
-def index_on(snapshot: Snapshot, column: str, family: Family) -> Any | None:
-    """Return Lance's description of the index that a search of `column` uses, or ``None``."""
-    return next((index for index in _of_column(snapshot.dataset, column) if _family(index) == family), None)
-
-
-def is_vector(field: pa.Field) -> bool:
-    """Tell whether a column can be searched by distance."""
-    return pt.is_fixed_size_list(field.type) and (
-        pt.is_floating(field.type.value_type) or pt.is_uint8(field.type.value_type)
-    )
-
-
-def distances_of(field: pa.Field) -> tuple[DistanceType, ...]:
-    """Return how the vectors of a column can be measured, the default first."""
-    # Lance 14 has no other distance for bytes, and this one for nothing else.
-    return ("hamming",) if pt.is_uint8(field.type.value_type) else ("l2", "cosine", "dot")
-
-
 def _default(field: pa.Field) -> IndexOptions:
     if is_vector(field):
         return IvfFlat(distance_type="hamming") if pt.is_uint8(field.type.value_type) else IvfPq()
@@ -354,7 +197,7 @@ def _arguments(snapshot: Snapshot, field: pa.Field, options: IndexOptions) -> di
         "text": _is_string(field.type),
         "scalar": _is_list(field.type) if isinstance(options, LabelList) else _is_ordered(field),
     }
-    kind, family = type(options).__name__, _family_of(_KINDS[type(options)])
+    kind, family = type(options).__name__, family_of(KINDS[type(options)])
     if not fits[family]:
         needs = _NEEDS.get(kind, "a column of numbers, strings, times or booleans")
         raise InvalidArgumentError(f"{kind} needs {needs}; {field.name!r} is {types.meaning(field)}")
@@ -406,12 +249,6 @@ def _num_sub_vectors(field: pa.Field, options: IvfPq) -> int:
     return options.num_sub_vectors
 
 
-def _check_positive(**values: int | None) -> None:
-    for name, value in values.items():
-        if value is not None and value < 1:
-            raise InvalidArgumentError(f"{name} is 1 or more, not {value}")
-
-
 def _is_string(data_type: pa.DataType) -> bool:
     return bool(pt.is_string(data_type) or pt.is_large_string(data_type))
 
@@ -425,42 +262,19 @@ def _is_ordered(field: pa.Field) -> bool:
     return not (pt.is_nested(field.type) or pt.is_dictionary(field.type) or types.is_bytes_media(field))
 
 
-def _kind_of(index: Any) -> str:
-    return _LANCE_KINDS.get(index.index_type, index.index_type)
-
-
-def _family_of(kind: str) -> Family:
-    if kind.startswith(("IVF", "HNSW", "VECTOR")):
-        return "vector"
-    return "text" if kind == "FTS" else "scalar"
-
-
-def _family(index: Any) -> Family:
-    return _family_of(_kind_of(index).upper())
-
-
-def _user_indexes(dataset: Any) -> Iterator[Any]:
-    # Lance's own (fragment reuse, memtables) belong to no column.
-    return (index for index in dataset.describe_indices() if index.field_names)
-
-
-def _of_column(dataset: Any, column: str) -> list[Any]:
-    return [index for index in _user_indexes(dataset) if index.field_names[0] == column]
-
-
 def _name_for(dataset: Any, column: str, family: Family) -> str:
-    for index in _of_column(dataset, column):
-        if _family(index) == family:
+    for index in of_column(dataset, column):
+        if family_of(kind_of(index)) == family:
             return str(index.name)
     taken = {index.name for index in dataset.describe_indices()}
     return f"{column}_idx" if f"{column}_idx" not in taken else f"{column}_{family}_idx"
 
 
 def _index_name(dataset: Any, name: str, table: str) -> str:
-    names = [index.name for index in _user_indexes(dataset)]
+    names = [index.name for index in user_indexes(dataset)]
     if name in names:
         return name
-    on_column = [index.name for index in _of_column(dataset, name)]
+    on_column = [index.name for index in of_column(dataset, name)]
     if len(on_column) == 1:
         return str(on_column[0])
     if on_column:

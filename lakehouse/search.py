@@ -10,7 +10,7 @@ from pyarrow import types as pt
 
 from lakehouse import reads, types
 from lakehouse.errors import InvalidArgumentError, closest, translated
-from lakehouse.indexes import DistanceType, distances_of, index_on, is_vector
+from lakehouse.index_kinds import DistanceType, distances_of, index_on, is_vector
 from lakehouse.where import Where, render
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _vector_hits(
     field = _chosen(snapshot, column, "vector", is_vector)
     distance = _checked_distance(field, options["distance_type"])
     vectors = _checked_query(query, field, distance)
-    index = index_on(snapshot, field.name, "vector")
+    index = index_on(snapshot.dataset, field.name, "vector")
     nearest: dict[str, Any] = {"column": field.name, "q": vectors, "k": k}
     if distance is not None or index is None:
         nearest["metric"] = distance or distances_of(field)[0]
@@ -160,7 +160,7 @@ def _chosen(
     fitting = [field for field in snapshot.schema if fits(field)]
     if len(fitting) > 1:
         family: Literal["vector", "text"] = "vector" if query_type == "vector" else "text"
-        fitting = [each for each in fitting if index_on(snapshot, each.name, family) is not None] or fitting
+        fitting = [each for each in fitting if index_on(snapshot.dataset, each.name, family) is not None] or fitting
     if len(fitting) == 1:
         return fitting[0]
     if not fitting:
@@ -222,9 +222,8 @@ def _hit_columns(snapshot: Snapshot, columns: Iterable[str] | None) -> Sequence[
 
 
 def _joined(hits: pa.Table, rows: pa.Table | None) -> pa.Table:
-    fields = [*(hits.schema.field(name) for name in hits.column_names if name == "query_index")]
-    fields += [*(rows.schema if rows is not None else ())]
-    fields += [field for field in hits.schema if field.name != "query_index"]
-    own = set(hits.column_names)
-    columns = [hits[field.name] if field.name in own else rows[field.name] for field in fields]
-    return pa.table(columns, schema=pa.schema(fields))
+    first = [name for name in hits.column_names if name == "query_index"]
+    last = [name for name in hits.column_names if name not in first]
+    parts = [hits.select(first), *([] if rows is None else [rows]), hits.select(last)]
+    fields = [field for part in parts for field in part.schema]
+    return pa.table([column for part in parts for column in part.columns], schema=pa.schema(fields))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lakehouse import display, failures, info, ingest, reads, rows, samples, versions
+from lakehouse import display, failures, indexes, info, ingest, reads, rows, samples, search, versions
 from lakehouse.errors import ReadOnlyError, translated
 from lakehouse.features import backfill, columns, ledger, preview
 from lakehouse.loader import Loader, LoaderOptions
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from lakehouse.features.udf import UDF
+    from lakehouse.index_options import DistanceType, IndexOptions
     from lakehouse.where import Where
 
 
@@ -656,15 +657,15 @@ class Table:
 
     # Search
 
-    def create_index(self, column: str, options: indexes.IndexOptions | None = None) -> None:
-        """Build an index on a column.
+    def create_index(self, column: str, options: IndexOptions | None = None) -> int:
+        """Build an index on a column and return the version that has it.
 
         Parameters
         ----------
         column
             Its name.
         options
-            `IvfPq`, `BTree` or `FTS`; None chooses by the column's type.
+            `IvfPq`, `IvfFlat`, `BTree`, `Bitmap`, `LabelList` or `FTS`; None chooses by the column's type.
 
         Raises
         ------
@@ -673,15 +674,14 @@ class Table:
         Examples
         --------
         >>> table = lh.connect(folder).create_table("pets", data=[{"x": 1}, {"x": 2}])
-        >>> table.create_index("x", lh.BTree())
+        >>> _ = table.create_index("x", lh.BTree())
         >>> table.indexes()["column"].to_pylist()
         ['x']
         """
-        from lakehouse import indexes
-        indexes.create_index(self._writable(), column, options)
+        return indexes.create_index(self._writable(), column, options)
 
-    def drop_index(self, column: str) -> None:
-        """Remove the index of a column.
+    def drop_index(self, name: str) -> int:
+        """Remove an index, named by itself or by its column, and return the version that lacks it.
 
         Raises
         ------
@@ -690,13 +690,12 @@ class Table:
         Examples
         --------
         >>> table = lh.connect(folder).create_table("pets", data=[{"x": 1}, {"x": 2}])
-        >>> table.create_index("x")
-        >>> table.drop_index("x")
+        >>> _ = table.create_index("x")
+        >>> _ = table.drop_index("x")
         >>> table.indexes().num_rows
         0
         """
-        from lakehouse import indexes
-        indexes.drop_index(self._writable(), column)
+        return indexes.drop_index(self._writable(), name)
 
     def indexes(self) -> pa.Table:
         """Return the indexes: what each covers, and how many rows it does not cover yet.
@@ -704,27 +703,25 @@ class Table:
         Examples
         --------
         >>> table = lh.connect(folder).create_table("pets", data=[{"x": 1}, {"x": 2}])
-        >>> table.create_index("x")
+        >>> _ = table.create_index("x")
         >>> table.indexes()["num_rows_indexed"].to_pylist()
         [2]
         """
-        from lakehouse import indexes
         return indexes.indexes(self.snapshot())
 
-    def optimize_indices(self) -> None:
-        """Fold rows that came after an index was built into it.
+    def optimize_indices(self) -> int:
+        """Fold rows that came after an index was built into it, and return the version whose indexes cover them.
 
         Examples
         --------
         >>> table = lh.connect(folder).create_table("pets", data=[{"x": 1}, {"x": 2}])
-        >>> table.create_index("x")
+        >>> _ = table.create_index("x")
         >>> _ = table.add([{"x": 3}], progress=False)
-        >>> table.optimize_indices()
+        >>> _ = table.optimize_indices()
         >>> table.indexes()["num_rows_not_indexed"].to_pylist()
         [0]
         """
-        from lakehouse import indexes
-        indexes.optimize_indices(self._writable())
+        return indexes.optimize_indices(self._writable())
 
     def search(
         self,
@@ -734,6 +731,10 @@ class Table:
         where: Where | None = None,
         columns: Iterable[str] | None = None,
         query_type: search.QueryType | None = None,
+        *,
+        distance_type: DistanceType | None = None,
+        nprobes: int | None = None,
+        refine_factor: int | None = None,
     ) -> pa.Table:
         """Find the `k` rows nearest to a vector, or best matching a text; exact where there is no index.
 
@@ -750,7 +751,11 @@ class Table:
         columns
             What to read of the hits; None leaves media and vectors out.
         query_type
-            ``"vector"`` or ``"text"``; None goes by the query.
+            ``"vector"`` or ``"fts"``; None goes by the query.
+        distance_type
+            ``"l2"``, ``"cosine"``, ``"dot"`` or ``"hamming"``; None means that of the index, else ``"l2"``.
+        nprobes, refine_factor
+            Partitions of the index to look into, and candidates a hit whose true vectors are looked at.
 
         Returns
         -------
@@ -769,9 +774,17 @@ class Table:
         >>> table.search([3, 3], k=1)["id"].to_pylist()
         ['b']
         """
-        from lakehouse import search
         return search.search(
-            self.snapshot(), query, column=column, k=k, where=where, columns=columns, query_type=query_type
+            self.snapshot(),
+            query,
+            column,
+            k,
+            where,
+            columns,
+            query_type,
+            distance_type=distance_type,
+            nprobes=nprobes,
+            refine_factor=refine_factor,
         )
 
     # Training

@@ -1,6 +1,5 @@
 """The demo: what it makes is there, what it says is true, what it shows runs."""
 
-import json
 import os
 import re
 from pathlib import Path

@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import lakehouse as lh
 from lakehouse.display import Figure, TableView, format_nbytes, format_value, report_html, table_html, table_text
 from lakehouse.display.thumbnail import MAX_NBYTES, MAX_SIDE_PX, thumbnail
 from lakehouse.info import ColumnInfo, Outline
+from lakehouse.media.handles import Image as ImageHandle
+from lakehouse.media.handles import Text
 
 COLUMNS = (
     ColumnInfo("id", "string", nbytes=100),
@@ -31,10 +32,10 @@ def noise(width, height, mode="RGB"):
 def handle(picture):
     file = io.BytesIO()
     picture.save(file, "PNG")
-    return lh.Image(file.getvalue())
+    return ImageHandle(file.getvalue())
 
 
-BROKEN = lh.Image(b"\x89PNG\r\n\x1a\n<b>")
+BROKEN = ImageHandle(b"\x89PNG\r\n\x1a\n<b>")
 
 
 def table_info(columns=COLUMNS, num_rows=3):
@@ -200,8 +201,8 @@ def test_values_read_as_people_write_them():
     assert format_value(np.arange(3)) == "[0, 1, 2]"
     assert format_value(True) == "true"
     assert format_value({"a": [1]}) == '{"a": [1]}'
-    assert format_value(lh.Image(bytes(1234))) == "1.23 kB"
-    assert format_value(lh.Text("a cat")) == "a cat"
+    assert format_value(ImageHandle(bytes(1234))) == "1.23 kB"
+    assert format_value(Text("a cat")) == "a cat"
     assert format_value("two\nlines") == "two lines"
 
 

@@ -16,6 +16,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from lakehouse.display import format_nbytes, format_value
+from lakehouse.media.handles import Handle, Text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,6 +108,10 @@ def plain(value: Any) -> Any:
         return value.isoformat()
     if hasattr(value, "tolist"):  # NumPy
         return plain(value.tolist())
+    if isinstance(value, Text):
+        return value.text()
+    if isinstance(value, Handle):
+        return {"nbytes": value.nbytes}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return str(value)

@@ -27,6 +27,7 @@ from lakehouse.cli.arguments import (
 from lakehouse.cli.output import Output, fields, grid, rows_grid
 from lakehouse.display import count, first_rows, format_nbytes, format_value
 from lakehouse.errors import InvalidArgumentError
+from lakehouse.media.handles import Handle, Text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -183,7 +184,7 @@ def get(
 
 def _medium(row: Mapping[str, Any]) -> str:
     """Pick what --save writes: the only medium of the row, text after the others."""
-    media = {name: isinstance(value, lh.Text) for name, value in row.items() if hasattr(value, "read")}
+    media = {name: isinstance(value, Text) for name, value in row.items() if isinstance(value, Handle)}
     wanted = [name for name, is_text in media.items() if not is_text] or list(media)
     if len(wanted) != 1:
         held = ", ".join(wanted) or "none"

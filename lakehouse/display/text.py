@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from lakehouse.media.handles import Handle, Text
+
 if TYPE_CHECKING:
     from lakehouse.info import Outline
 
@@ -85,7 +87,9 @@ def _text(value: Any) -> str:
         return _text(value.tolist())
     if isinstance(value, (list, tuple)):
         return _sequence(value)
-    if hasattr(value, "nbytes"):  # a media handle
+    if isinstance(value, Text):
+        return value.text()
+    if isinstance(value, Handle):
         return format_nbytes(value.nbytes)
     return str(value)
 

@@ -78,7 +78,7 @@ class Loader:
             ranks.check_pinned(snapshot, self._world_size)
             agree = None
         self._source = Source.of(snapshot, options, agree)
-        self._meter = Meter(threads.num_threads())
+        self._meter = Meter(options.num_workers or threads.num_threads())
         self._cursor = Cursor()
         self._iteration = object()
         self._processes: Processes | None = None
@@ -126,7 +126,7 @@ class Loader:
             epoch = Epoch(self._source, plan, self._rank, self._world_size, self._arrays, self._meter)
             return epoch.batches(steps, options.prefetch_batches)
         if self._processes is None:
-            self._processes = Processes(self._source, self._rank, self._world_size)
+            self._processes = Processes(self._source, self._rank, self._world_size, self._meter)
         return self._processes.batches(plan.epoch, steps)
 
     def _counted(self, batches: Iterator[tuple[Any, int]], first: int, iteration: object) -> Iterator[Any]:

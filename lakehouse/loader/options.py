@@ -39,7 +39,8 @@ class LoaderOptions:
     rank, world_size
         This process among those that share a global batch; None asks ``torch.distributed``, else 0 of 1.
     num_workers
-        Processes that decode and transform; 0 means threads of this one.
+        Processes that read, decode and transform, by torch's ``DataLoader``; 0 means threads of this one. As with any
+        process that is spawned, a script needs ``if __name__ == "__main__":`` around what it runs.
     transform
         Called with each row, a mapping; what it returns stands in the batch. A parameter named ``rng`` gets a
         ``numpy.random.Generator`` that depends on seed, epoch and position alone.
@@ -108,11 +109,6 @@ class LoaderOptions:
             raise InvalidArgumentError("on_missing='fill' is not available yet; use on_missing='skip'")
         if not isinstance(self.shuffle, bool | str) or self.shuffle not in _SHUFFLES:
             raise InvalidArgumentError(f"shuffle is True, False, 'exact' or 'none', not {self.shuffle!r}")
-        if self.num_workers:
-            raise InvalidArgumentError(
-                "num_workers > 0 is not available yet; leave it at 0 for threads, or hand t.torch_iterable(…) "
-                "to torch's DataLoader"
-            )
 
     @property
     def order(self) -> Shuffle:

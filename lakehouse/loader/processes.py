@@ -11,9 +11,10 @@ from lakehouse.loader.epoch import Epoch
 from lakehouse.loader.stats import Meter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from lakehouse.loader.source import Source
+    from lakehouse.loader.stats import LoaderStats
 
 __all__ = ["Batches", "Processes"]
 
@@ -37,13 +38,13 @@ class Batches:
         self._rank = rank
         self._world_size = world_size
 
-    def __getitem__(self, epoch_and_step: tuple[int, int]) -> tuple[Any, int]:
+    def __getitem__(self, epoch_and_step: tuple[int, int]) -> tuple[Any, int, LoaderStats]:
         check_process()
         epoch, step = epoch_and_step
         plan = self._source.plan(epoch, self._world_size)
-        arrays = arrays_of_this_installation()
-        part = Epoch(self._source, plan, self._rank, self._world_size, arrays, Meter(1))
-        return next(part.batches([step], prefetch_batches=0))
+        meter = Meter(1)
+        part = Epoch(self._source, plan, self._rank, self._world_size, arrays_of_this_installation(), meter)
+        return *next(part.batches([step], prefetch_batches=0)), meter.stats()
 
 
 class Processes:
@@ -53,16 +54,20 @@ class Processes:
     ----------
     source, rank, world_size
         As of `Batches`.
+    meter
+        Where their work is counted.
     """
 
-    def __init__(self, source: Source, rank: int, world_size: int) -> None:
+    def __init__(self, source: Source, rank: int, world_size: int, meter: Meter) -> None:
         data = require("torch.utils.data", "num_workers > 0")
         options = source.options
-        self._steps: Sequence[tuple[int, int]] = []
+        self._meter = meter
+        self._sampler = _Steps()
         self._loader = data.DataLoader(
             Batches(source, rank, world_size),
             batch_size=None,
-            sampler=_Later(self),
+            sampler=self._sampler,
+            collate_fn=_as_it_is,
             num_workers=options.num_workers,
             prefetch_factor=max(1, -(-options.prefetch_batches // options.num_workers)),
             persistent_workers=True,
@@ -71,23 +76,27 @@ class Processes:
 
     def batches(self, epoch: int, steps: range) -> Iterator[tuple[Any, int]]:
         """Make the batches of these steps in order; with each comes its number of rows."""
-        self._steps = [(epoch, step) for step in steps]
-        return iter(self._loader)
+        self._sampler.epoch, self._sampler.steps = epoch, steps
+        return self._received(iter(self._loader))
 
-    @property
-    def steps(self) -> Sequence[tuple[int, int]]:
-        """What the next iteration asks for."""
-        return self._steps
+    def _received(self, made: Iterator[tuple[Any, int, LoaderStats]]) -> Iterator[tuple[Any, int]]:
+        for batch, num_rows, stats in made:
+            self._meter.add_work(stats)
+            yield batch, num_rows
 
 
-class _Later:
-    """A sampler that is asked what to draw when an iteration begins; DataLoader takes one for life."""
+class _Steps:
+    """What the next iteration asks for; DataLoader takes one sampler for life."""
 
-    def __init__(self, processes: Processes) -> None:
-        self._processes = processes
+    epoch = 0
+    steps = range(0)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        return iter(self._processes.steps)
+        return ((self.epoch, step) for step in self.steps)
 
     def __len__(self) -> int:
-        return len(self._processes.steps)
+        return len(self.steps)
+
+
+def _as_it_is(item: Any) -> Any:
+    return item

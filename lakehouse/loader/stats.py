@@ -85,6 +85,11 @@ class Meter:
             for name, amount in amounts.items():
                 self._sums[name] += amount
 
+    def add_work(self, work: LoaderStats) -> None:
+        """Add what was read and decoded elsewhere."""
+        names = ("num_bad_rows", "num_reads", "num_rows_read", "nbytes_read", "read_s", "decode_s")
+        self.add(**{name: getattr(work, name) for name in names})
+
     def stats(self) -> LoaderStats:
         """Return the sums so far."""
         with self._lock:

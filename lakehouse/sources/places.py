@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from lakehouse.errors import DataError, ResourceLimitError, translated
+from lakehouse._messages import clean
+from lakehouse.errors import DataError, ResourceLimitError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -174,10 +176,12 @@ class Remote:
 
     def entries(self, folder: str) -> Iterator[Entry]:
         """Yield what a folder holds, sorted by name; fsspec holds the listing of one folder whole."""
-        with _file_errors(f"listing {self.uri(folder)}"):
+        with _remote_errors(f"listing {self.uri(folder)}"):
             listed = self._fs.ls(folder, detail=True)
         own = folder.strip("/")  # object stores list the empty object that stands for the folder
-        entries = (Entry(_name(i["name"]), i["type"] == "directory", info=i) for i in listed if i["name"].strip("/") != own)
+        entries = (
+            Entry(_name(i["name"]), i["type"] == "directory", info=i) for i in listed if i["name"].strip("/") != own
+        )
         return iter(sorted(entries, key=lambda entry: entry.name))
 
     def identity(self, folder: str) -> object:
@@ -188,8 +192,10 @@ class Remote:
         """Look at a file, for which the listing said all there is to say."""
         uri = self.uri(path)
         try:
-            with _file_errors(f"looking at {uri}"):
+            with _remote_errors(f"looking at {uri}"):
                 info = entry.info if entry is not None and entry.info is not None else self._fs.info(path)
+        except StorageError:
+            raise
         except OSError as error:
             return Found(uri, path, problem=error)
         if info["type"] == "directory":
@@ -200,7 +206,7 @@ class Remote:
     def read(self, found: Found) -> bytes:
         """Read a file whole."""
         _check_size(found.nbytes)
-        with _file_errors(f"reading {found.uri}"):
+        with _remote_errors(f"reading {found.uri}"):
             data: bytes = self._fs.cat_file(found.path)
         if found.nbytes and len(data) != found.nbytes:
             raise DataError("the file changed between listing and reading")
@@ -208,7 +214,7 @@ class Remote:
 
     def kind(self, path: str) -> str | None:
         """Return what is at a path."""
-        with _file_errors(f"looking at {self.uri(path)}"):
+        with _remote_errors(f"looking at {self.uri(path)}"):
             if self._fs.isdir(path):
                 return "folder"
             return "file" if self._fs.exists(path) else None
@@ -223,5 +229,12 @@ def _name(path: str) -> str:
     return path.rstrip("/").rpartition("/")[2]
 
 
-class _file_errors(translated):  # noqa: N801
-    pass
+@contextmanager
+def _remote_errors(asked: str) -> Iterator[None]:
+    """Let pass what is one file's fault; anything else is the connection's, and would fail every file after it."""
+    try:
+        yield
+    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError):
+        raise
+    except Exception as error:
+        raise StorageError(f"{asked}: {clean(str(error)) or type(error).__name__}") from error

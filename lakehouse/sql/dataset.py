@@ -1,0 +1,159 @@
+"""What DuckDB is handed: one version of a table as a `pyarrow.dataset.Dataset`.
+
+DuckDB 2.0 calls ``scanner(columns, filter)`` once a scan, trusts the filter to have been applied, and reads the
+result through ``to_reader()``. Pushed filters fail inside Lance on dictionaries, structs and ``_rowid``
+(research/feasibility.md §5 d): Arrow applies every filter here, Lance gets those it answers alike, for its indexes.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pads
+
+from lakehouse import reads, types
+from lakehouse.errors import LakehouseError, translated
+from lakehouse.reads import ROW_ID
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from lakehouse.snapshot import Snapshot
+
+__all__ = ["SnapshotDataset"]
+
+_BATCH_NBYTES = 8 << 20  # research/feasibility.md §7: batches of 2 to 8 MB were fastest and bounded memory
+_MAX_ROWS = 65_536
+_MIN_ROWS = 1_024
+_READAHEAD = 4  # batches; Lance's default reads ahead as far as memory goes
+
+
+class SnapshotDataset(pads.Dataset):  # type: ignore[misc]  # pyarrow is untyped
+    """One version of a table, as DuckDB reads it.
+
+    Parameters
+    ----------
+    snapshot
+        The version.
+    carried
+        Media columns that travel as row ids: for each, the name of the one field of its struct.
+    """
+
+    def __init__(self, snapshot: Snapshot, carried: Mapping[str, str]) -> None:
+        self._snapshot = snapshot
+        self._carried = carried
+        self.columns_read: list[str] = []
+        self.error: LakehouseError | None = None  # DuckDB keeps only the text of what is raised here
+
+    @property
+    def schema(self) -> pa.Schema:
+        """``_rowid``, which costs nothing and so comes first, and the table's columns."""
+        fields = [pa.field(ROW_ID, pa.uint64()), *(self._seen(field) for field in self._snapshot.schema)]
+        return pa.schema(fields)
+
+    def _seen(self, field: pa.Field) -> pa.Field:
+        if field.name in self._carried:
+            return pa.field(field.name, pa.struct([pa.field(self._carried[field.name], pa.uint64())]))
+        return pa.field(field.name, duckdb_type(field.type))
+
+    def scanner(self, columns: Iterable[str] | None = None, filter: pc.Expression | None = None) -> Any:  # noqa: A002 - DuckDB's word
+        """Read columns of the rows that a pushed expression keeps."""
+        try:
+            with translated(f"reading {self._snapshot.name!r}"):
+                return self._scanner(list(self.schema.names if columns is None else columns), filter)
+        except LakehouseError as error:
+            self.error = error
+            raise
+
+    def _scanner(self, columns: list[str], where: pc.Expression | None) -> Any:
+        filtered = [] if where is None else _mentioned(where, self.schema.names)
+        needed = list(dict.fromkeys([*columns, *filtered]))
+        stored = [name for name in needed if name != ROW_ID and name not in self._carried]
+        self.columns_read = stored
+        with_row_id = len(stored) < len(needed) or not stored
+        lance_columns = [name for name in needed if name in stored or name == ROW_ID]
+        if with_row_id and ROW_ID not in lance_columns:
+            lance_columns.append(ROW_ID)
+        pushed = where if where is not None and self._answered_alike(filtered, where) else None
+        scanner = self._snapshot.dataset.scanner(
+            columns=lance_columns,
+            filter=pushed,
+            batch_size=self._batch_size(stored),
+            batch_readahead=_READAHEAD,
+            blob_handling="all_binary",
+        )
+        if where is None and all(self._is_as_stored(name) for name in columns):
+            return scanner
+        shown = {name: self._expression(name) for name in columns}
+        return pads.Scanner.from_batches(scanner.to_reader(), columns=shown, filter=where)
+
+    def _is_as_stored(self, name: str) -> bool:
+        if name == ROW_ID:
+            return True
+        stored = self._snapshot.schema.field(name)
+        return name not in self._carried and duckdb_type(stored.type) == stored.type
+
+    def _expression(self, name: str) -> pc.Expression:
+        if name in self._carried:
+            return pc.make_struct(pc.field(ROW_ID), field_names=[self._carried[name]])
+        if self._is_as_stored(name):
+            return pc.field(name)
+        return pc.field(name).cast(duckdb_type(self._snapshot.schema.field(name).type))
+
+    def _answered_alike(self, names: list[str], where: pc.Expression) -> bool:
+        """Whether Lance keeps at least the rows that Arrow does: plain columns of types both compare alike."""
+        if "FieldRef." in str(where) or ROW_ID in names:
+            return False
+        return all(_compares_alike(self._snapshot.schema.field(name).type) for name in names)
+
+    def _batch_size(self, stored: list[str]) -> int:
+        fields = [self._snapshot.schema.field(name) for name in stored]
+        media = [field.name for field in fields if types.is_bytes_media(field)]
+        if media:
+            return reads.rows_per_batch(self._snapshot, media)
+        width = sum(_width(field.type) for field in fields) + 8
+        return max(_MIN_ROWS, min(_MAX_ROWS, _BATCH_NBYTES // width))
+
+
+def duckdb_type(data_type: pa.DataType) -> pa.DataType:
+    """Return the type a column is given to DuckDB as: 2.0 knows no float16."""
+    if pa.types.is_float16(data_type):
+        return pa.float32()
+    if pa.types.is_fixed_size_list(data_type):
+        return pa.list_(_value_field(data_type), data_type.list_size)
+    if pa.types.is_list(data_type):
+        return pa.list_(_value_field(data_type))
+    return data_type
+
+
+def _value_field(data_type: pa.DataType) -> pa.Field:
+    return data_type.value_field.with_type(duckdb_type(data_type.value_type))
+
+
+def _mentioned(where: pc.Expression, names: list[str]) -> list[str]:
+    """The columns an expression may name: pyarrow shows an expression's text only, so a few too many."""
+    text = str(where)
+    words = set(re.findall(r"\w+", text))
+    return [name for name in names if (name in words if re.fullmatch(r"\w+", name) else name in text)]
+
+
+def _compares_alike(data_type: pa.DataType) -> bool:
+    checks = (pa.types.is_integer, pa.types.is_boolean, pa.types.is_string, pa.types.is_large_string, pa.types.is_date)
+    return any(check(data_type) for check in checks)
+
+
+def _width(data_type: pa.DataType) -> int:
+    """A row's bytes, guessed where the type does not say."""
+    if pa.types.is_fixed_size_list(data_type):
+        return int(data_type.list_size) * _width(data_type.value_type)
+    if pa.types.is_nested(data_type):
+        return 8 + sum(_width(data_type.field(i).type) for i in range(data_type.num_fields))
+    if pa.types.is_large_string(data_type) or pa.types.is_large_binary(data_type):
+        return 1_024
+    try:
+        return max(1, int(data_type.bit_width) // 8)
+    except ValueError:
+        return 64

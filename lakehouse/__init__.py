@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lakehouse import errors
     from lakehouse.features.backfill import BackfillPlan, BackfillResult
     from lakehouse.features.udf import UDF, udf
-    from lakehouse.index_options import FTS, Bitmap, BTree, IvfFlat, IvfPq, LabelList
+    from lakehouse.index_kinds import FTS, Bitmap, BTree, IvfFlat, IvfPq, LabelList
     from lakehouse.ingest import WriteResult
     from lakehouse.lake import Lake, connect
     from lakehouse.loader import Loader
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "lakehouse.features.backfill": ("BackfillPlan", "BackfillResult"),
     "lakehouse.features.udf": ("UDF", "udf"),
-    "lakehouse.index_options": ("FTS", "BTree", "Bitmap", "IvfFlat", "IvfPq", "LabelList"),
+    "lakehouse.index_kinds": ("FTS", "BTree", "Bitmap", "IvfFlat", "IvfPq", "LabelList"),
     "lakehouse.ingest": ("WriteResult",),
     "lakehouse.lake": ("Lake", "connect"),
     "lakehouse.loader": ("Loader",),

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("lakehouse")
 
 
-def adopt(
-    lake: Location, name: str, create: Callable[[Location, pa.Schema, Any], None], progress: bool | None
-) -> None:
+def adopt(lake: Location, name: str, create: Callable[[Location, pa.Schema, Any], None], progress: bool | None) -> None:
     """Give a table stable row ids by copying it, unless it has them.
 
     Parameters

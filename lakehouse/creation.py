@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import pyarrow as pa
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from lakehouse.location import Location
 
-AnySchema = str | os.PathLike[str] | Schema | pa.Schema
+AnySchema: TypeAlias = "str | os.PathLike[str] | Schema | pa.Schema"
 
 _FILE_FORMAT: Literal["2.2"] = "2.2"  # the oldest with blob v2 columns
 

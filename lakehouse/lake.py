@@ -163,7 +163,7 @@ class Lake:
                 f"the lake {self.uri} has a table {name!r}, to which data= is not added silently; open it and add()"
             )
         table = self.open_table(name)
-        wanted = creation.columns_of(schema).names if schema is not None else []
+        wanted: list[str] = creation.columns_of(schema).names if schema is not None else []
         if missing := [column for column in wanted if column not in table.schema.names]:
             raise AlreadyExistsError(
                 f"the table {name!r} lacks {', '.join(missing)} of that schema; lake.plan(schema, table={name!r}) "

@@ -108,14 +108,13 @@ def _vector_hits(
     snapshot: Snapshot, query: Any, column: str | None, k: int, where: str | None, options: dict[str, Any]
 ) -> pa.Table:
     field = _chosen(snapshot, column, "vector", is_vector)
-    distance = _checked_distance(field, options["distance_type"])
-    vectors = _checked_query(query, field, distance)
     index = index_on(snapshot.dataset, field.name, "vector")
-    nearest: dict[str, Any] = {"column": field.name, "q": vectors, "k": k}
-    if distance is not None or index is None:
-        nearest["metric"] = distance or distances_of(field)[0]
+    distance = _distance(field, options["distance_type"], index)
+    vectors = _checked_query(query, field, distance)
+    nearest: dict[str, Any] = {"column": field.name, "q": vectors, "k": k, "metric": distance}
+    refine_factor = _positive("refine_factor", options["refine_factor"])
     if index is not None:
-        nearest["refine_factor"] = _positive("refine_factor", options["refine_factor"]) or _REFINE_FACTOR
+        nearest["refine_factor"] = refine_factor or _REFINE_FACTOR
     nprobes = _positive("nprobes", options["nprobes"])
     if nprobes is not None:
         nearest["nprobes"] = nprobes
@@ -169,17 +168,15 @@ def _chosen(
     raise InvalidArgumentError(f"several columns hold {what}; name one: {', '.join(each.name for each in fitting)}")
 
 
-def _checked_distance(field: pa.Field, distance: str | None) -> DistanceType | None:
+def _distance(field: pa.Field, asked: str | None, index: Any | None) -> str:
     can = distances_of(field)
-    if distance is None:
-        return None
-    for each in can:
-        if each == distance:
-            return each
-    raise InvalidArgumentError(f"{field.name!r} is measured by {' or '.join(can)}, not {distance!r}")
+    if asked is not None and asked not in can:
+        raise InvalidArgumentError(f"{field.name!r} is measured by {' or '.join(can)}, not {asked!r}")
+    # Lance 14 forgets the metric of an index without rows, such as LanceDB makes of a small table.
+    return asked or (str(index.details["metric_type"]).lower() if index is not None else can[0])
 
 
-def _checked_query(query: Any, field: pa.Field, distance: str | None) -> npt.NDArray[Any]:
+def _checked_query(query: Any, field: pa.Field, distance: str) -> npt.NDArray[Any]:
     if isinstance(query, str):
         raise InvalidArgumentError(
             f"{field.name!r} holds vectors; turn the text into one with the model that made them"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from lakehouse.features.udf import UDF
-    from lakehouse.index_options import DistanceType, IndexOptions
+    from lakehouse.index_kinds import DistanceType, IndexOptions
     from lakehouse.where import Where
 
 
@@ -40,9 +40,7 @@ class Table:
     [{'id': 'b', 'width': 4}]
     """
 
-    def __init__(
-        self, lake: Location, name: str, version: int | str | None = None, *, read_only: bool = False
-    ) -> None:
+    def __init__(self, lake: Location, name: str, version: int | str | None = None, *, read_only: bool = False) -> None:
         self._lake = lake
         self._name = name
         self._pin = version
@@ -452,6 +450,40 @@ class Table:
         """
         return columns.add_columns(self._writable(), new)
 
+    @overload
+    def backfill(
+        self,
+        columns: str | Sequence[str] | None = None,
+        udf: UDF | None = None,
+        where: Where | None = None,
+        only: backfill.Only | None = None,
+        num_workers: int = 0,
+        executor: Any = "local",
+        on_error: backfill.OnError = "record",
+        max_error_rate: float | None = None,
+        limit: int | None = None,
+        dry_run: Literal[False] = False,
+        *,
+        progress: bool | None = None,
+    ) -> backfill.BackfillResult: ...
+
+    @overload
+    def backfill(
+        self,
+        columns: str | Sequence[str] | None = None,
+        udf: UDF | None = None,
+        where: Where | None = None,
+        only: backfill.Only | None = None,
+        num_workers: int = 0,
+        executor: Any = "local",
+        on_error: backfill.OnError = "record",
+        max_error_rate: float | None = None,
+        limit: int | None = None,
+        *,
+        dry_run: Literal[True],
+        progress: bool | None = None,
+    ) -> backfill.BackfillPlan: ...
+
     def backfill(
         self,
         columns: str | Sequence[str] | None = None,
@@ -657,14 +689,14 @@ class Table:
 
     # Search
 
-    def create_index(self, column: str, options: IndexOptions | None = None) -> int:
+    def create_index(self, column: str, kind: IndexOptions | None = None) -> int:
         """Build an index on a column and return the version that has it.
 
         Parameters
         ----------
         column
             Its name.
-        options
+        kind
             `IvfPq`, `IvfFlat`, `BTree`, `Bitmap`, `LabelList` or `FTS`; None chooses by the column's type.
 
         Raises
@@ -678,7 +710,7 @@ class Table:
         >>> table.indexes()["column"].to_pylist()
         ['x']
         """
-        return indexes.create_index(self._writable(), column, options)
+        return indexes.create_index(self._writable(), column, kind)
 
     def drop_index(self, name: str) -> int:
         """Remove an index, named by itself or by its column, and return the version that lacks it.
@@ -821,7 +853,7 @@ class Table:
         [0, 1, 2, 3, 4, 5, 6, 7]
         """
         options = LoaderOptions(
-            columns=columns,
+            columns=None if columns is None else tuple(columns),
             where=where,
             batch_size=batch_size,
             shuffle=shuffle,

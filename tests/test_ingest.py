@@ -48,12 +48,13 @@ class Numbers:
             yield Chunk(pa.RecordBatch.from_pylist(rows, schema=KEYED), (item,), failures)
 
 
+ROOT = os.path.dirname(os.path.dirname(__file__))
 KILLED = """
 import sys
-sys.path.insert(0, {tests!r})
+sys.path.insert(0, {root!r})
 import lakehouse as lh
 from lakehouse import commit, ingest
-from test_ingest import Numbers
+from tests.test_ingest import Numbers
 ingest.FRAGMENT_NBYTES = 2_000
 before(ingest.Journal, "append", "spooled")
 before(ingest.Journal, "seal", "sealed")
@@ -66,7 +67,7 @@ lh.connect("lake").open_table("t").add(Numbers(12, bad=(5,), nbytes=600), on_bad
 @pytest.mark.parametrize("at", ["spooled.1", "spooled.2", "spooled.3", "sealed.1", "committed.1", "done.1"])
 def test_an_add_killed_at_any_moment_and_called_again_stores_each_item_once(tmp_path, at):
     table = lh.connect(tmp_path / "lake").create_table("t", schema=KEYED)
-    run_and_kill(KILLED.format(tests=os.path.dirname(__file__)), at, tmp_path)
+    run_and_kill(KILLED.format(root=ROOT), at, tmp_path)
     source = Numbers(12, bad=(5,), nbytes=600)
     result = table.add(source, on_bad_rows="record", progress=False)
     assert sorted(table.to_arrow(["x"])["x"].to_pylist()) == [n for n in range(12) if n != 5]
@@ -79,7 +80,7 @@ def test_an_add_killed_at_any_moment_and_called_again_stores_each_item_once(tmp_
 
 def test_items_that_appear_after_a_landed_commit_are_added_by_the_repeated_call(tmp_path):
     table = lh.connect(tmp_path / "lake").create_table("t", schema=KEYED)
-    run_and_kill(KILLED.format(tests=os.path.dirname(__file__)), "done.1", tmp_path)
+    run_and_kill(KILLED.format(root=ROOT), "done.1", tmp_path)
     table.add(Numbers(15, bad=(5,), nbytes=600), on_bad_rows="record", progress=False)
     assert sorted(table.to_arrow(["x"])["x"].to_pylist()) == [n for n in range(15) if n != 5]
 
@@ -211,7 +212,7 @@ def test_adding_a_source_that_somebody_else_is_adding_says_who(lake):
 
 def test_a_journal_whose_files_are_gone_is_forgotten(tmp_path):
     table = lh.connect(tmp_path / "lake").create_table("t", schema=KEYED)
-    run_and_kill(KILLED.format(tests=os.path.dirname(__file__)), "sealed.1", tmp_path)
+    run_and_kill(KILLED.format(root=ROOT), "sealed.1", tmp_path)
     for file in (tmp_path / "lake" / "t.lance" / "data").iterdir():
         file.unlink()
     result = table.add(Numbers(12, bad=(5,), nbytes=600), on_bad_rows="skip", progress=False)
@@ -220,7 +221,7 @@ def test_a_journal_whose_files_are_gone_is_forgotten(tmp_path):
 
 def test_journal_entries_are_plain_json(tmp_path):
     lh.connect(tmp_path / "lake").create_table("t", schema=KEYED)
-    run_and_kill(KILLED.format(tests=os.path.dirname(__file__)), "sealed.1", tmp_path)
+    run_and_kill(KILLED.format(root=ROOT), "sealed.1", tmp_path)
     (run,) = (p for p in (tmp_path / "lake" / "_lakehouse" / "ingest" / "t").iterdir() if p.is_dir())
     covered = [item for part in run.glob("*.json") for item in json.loads(part.read_text())["items"]]
     assert sorted(covered) == sorted(f"item-{n}" for n in range(12))

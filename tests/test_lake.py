@@ -7,7 +7,7 @@ import lance
 import lancedb
 import pyarrow as pa
 import pytest
-from killing import run_and_kill
+from tests.killing import run_and_kill
 
 import lakehouse as lh
 from lakehouse.errors import (

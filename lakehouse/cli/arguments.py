@@ -12,7 +12,8 @@ import typer
 
 import lakehouse as lh
 from lakehouse.cli.target import Target, parse_target
-from lakehouse.errors import InvalidArgumentError
+from lakehouse.errors import InvalidArgumentError, NotFoundError
+from lakehouse.layout import TABLE_SUFFIX
 from lakehouse.location import Location
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ __all__ = [
     "lake_and_name",
     "load_udf",
     "open_lake",
+    "open_newest",
     "open_table",
     "target_of",
     "typed_value",
@@ -70,14 +72,29 @@ def target_of(text: str, is_table: bool | Callable[[str], bool]) -> Target:
 
 
 def open_lake(text: str) -> Lake:
-    """Open ``LAKE``."""
-    return lh.connect(target_of(text, is_table=False).lake)
+    """Open ``LAKE``, which must be there.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such folder.
+    """
+    location = Location.of(target_of(text, is_table=False).lake)
+    if not location.exists():
+        raise NotFoundError(f"there is no lake at {location.uri}; lakehouse init {text} makes one")
+    return lh.connect(location.uri)
 
 
 def open_table(text: str) -> Table:
     """Open ``LAKE/TABLE[@VERSION]``."""
     target = target_of(text, is_table=True)
     return lh.connect(target.lake).open_table(str(target.table), version=target.version)
+
+
+def open_newest(text: str) -> Table:
+    """Open ``LAKE/TABLE`` to write to it."""
+    lake, name = lake_and_name(text)
+    return lake.open_table(name)
 
 
 def lake_and_name(text: str) -> tuple[Lake, str]:
@@ -89,8 +106,8 @@ def lake_and_name(text: str) -> tuple[Lake, str]:
 
 
 def is_table(path: str) -> bool:
-    """Tell whether there is a table's folder."""
-    return Location.of(path).exists("_versions")
+    """Tell whether a table is meant: its folder is there, or there is no lake of that name either."""
+    return Location.of(path).exists() or not Location.of(path.removesuffix(TABLE_SUFFIX)).exists()
 
 
 def key_value(table: Table, text: str) -> Any:

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from lakehouse.cli.arguments import AsJson, TableTarget, WhereOption, WrittenTable, load_udf, open_table, verb
+from lakehouse.cli.arguments import (
+    AsJson,
+    TableTarget,
+    WhereOption,
+    WrittenTable,
+    load_udf,
+    open_newest,
+    open_table,
+    verb,
+)
 from lakehouse.cli.output import Change, Output, fields, grid
 from lakehouse.display import count, format_nbytes
 
@@ -82,7 +91,7 @@ def add(
     """Declare a feature column; only metadata is written, `feature backfill` fills it."""
     if (udf is None) == (sql is None):
         raise typer.BadParameter("give one of MODULE:FUNCTION and --sql EXPR")
-    table = open_table(target)
+    table = open_newest(target)
     before = table.info()
     table.add_columns({name: sql if udf is None else load_udf(udf)})
     change = Change.between(before, table.info())
@@ -129,7 +138,7 @@ def backfill(
     as_json: AsJson = False,
 ) -> None:
     """Fill feature columns where they are missing or stale; what a killed run computed is kept."""
-    table = open_table(target)
+    table = open_newest(target)
     before = table.info().nbytes
     result = table.backfill(
         columns or None,

@@ -16,7 +16,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from lakehouse.display import format_nbytes, format_value
-from lakehouse.media.handles import Handle, Text
+from lakehouse.media import handles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,9 +108,9 @@ def plain(value: Any) -> Any:
         return value.isoformat()
     if hasattr(value, "tolist"):  # NumPy
         return plain(value.tolist())
-    if isinstance(value, Text):
+    if isinstance(value, handles.Text):
         return value.text()
-    if isinstance(value, Handle):
+    if isinstance(value, handles.Handle):
         return {"nbytes": value.nbytes}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]

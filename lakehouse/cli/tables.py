@@ -20,6 +20,7 @@ from lakehouse.cli.arguments import (
     is_table,
     key_value,
     open_lake,
+    open_newest,
     open_table,
     target_of,
     verb,
@@ -27,6 +28,8 @@ from lakehouse.cli.arguments import (
 from lakehouse.cli.output import Output, fields, grid, rows_grid
 from lakehouse.display import count, first_rows, format_nbytes, format_value
 from lakehouse.errors import InvalidArgumentError
+from lakehouse.layout import mark_format
+from lakehouse.location import Location
 from lakehouse.media.handles import Handle, Text
 
 if TYPE_CHECKING:
@@ -88,7 +91,7 @@ def init(
     lake = lh.connect(found.lake)
     out = Output(as_json)
     if found.table is None:
-        Path(lake.uri).mkdir(parents=True, exist_ok=True)
+        mark_format(Location.of(lake.uri))  # the first file makes the folder, on a bucket too
         out.show({"lake": lake.uri, "tables": lake.table_names()}, f"the lake {lake.uri} is there")
         return
     table = lake.create_table(found.table, schema=schema)
@@ -223,7 +226,7 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Add files as rows: each source is one version or none; after a kill the same call goes on."""
-    table = open_table(target)
+    table = open_newest(target)
     before = table.info()
     results = [table.add(_source(source, kind, before), on_bad_rows=on_bad_rows.value) for source in sources]
     written = sum(result.nbytes_written for result in results)

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lakehouse.errors import InvalidArgumentError
+from lakehouse.layout import TABLE_SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["Target", "parse_target"]
-
-_SUFFIX = ".lance"
 
 
 @dataclass(frozen=True)
@@ -63,9 +62,9 @@ def parse_target(text: str, is_table: bool | Callable[[str], bool]) -> Target:
     Target(lake='.', table='pets', version=3)
     """
     path, version = _split_version(text)
-    stem = path.removesuffix(_SUFFIX)
+    stem = path.removesuffix(TABLE_SUFFIX)
     if callable(is_table):
-        is_table = stem != path or version is not None or is_table(stem + _SUFFIX)
+        is_table = stem != path or version is not None or is_table(stem + TABLE_SUFFIX)
     if not is_table:
         if version is not None:
             raise InvalidArgumentError(f"{text!r}: a lake has no versions; write LAKE/TABLE@VERSION")

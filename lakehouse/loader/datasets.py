@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lakehouse._lance import check_process
 from lakehouse.errors import InvalidArgumentError
-from lakehouse.loader import ranks, threads
+from lakehouse.loader import ranks
 from lakehouse.loader.arrays import arrays_of_this_installation
 from lakehouse.loader.columns import Form
 from lakehouse.loader.cursor import Cursor
+from lakehouse.loader.epoch import Epoch
 from lakehouse.loader.options import LoaderOptions, check_epoch
-from lakehouse.loader.pipeline import Pipeline
+from lakehouse.loader.pipeline import wants_rng
 from lakehouse.loader.plan import Plan
-from lakehouse.loader.reader import Portion, Reader
 from lakehouse.loader.source import Source
 from lakehouse.loader.state import LoaderState
 from lakehouse.loader.stats import Meter
@@ -24,7 +24,6 @@ from lakehouse.loader.stats import Meter
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from lakehouse.loader.reader import RowBlock
     from lakehouse.snapshot import Snapshot
 
 __all__ = ["BatchSampler", "TableDataset"]
@@ -59,9 +58,16 @@ class TableDataset:
         check_process()
         options = options or LoaderOptions()
         if options.on_bad_rows == "mask":
-            raise InvalidArgumentError("on_bad_rows='mask' marks rows of a batch, and this gives rows; use 'substitute'")
+            raise InvalidArgumentError(
+                "on_bad_rows='mask' marks rows of a batch, and this gives rows; use 'substitute'"
+            )
         if options.collate_fn is not None:
             raise InvalidArgumentError("hand collate_fn to torch's DataLoader, which puts these rows together")
+        if wants_rng(options.transform):
+            raise InvalidArgumentError(
+                "a transform's rng is seeded by the position in the order, which rows by index do not have; "
+                "use t.loader(…) or t.torch_iterable(…), or draw from torch's own generator"
+            )
         self._source = Source.of(snapshot, options)
 
     @property
@@ -92,26 +98,76 @@ class TableDataset:
             An index outside of the selection.
         """
         check_process()
-        ranks_ = np.asarray(indices, np.int64)
-        outside = ranks_[(ranks_ < 0) | (ranks_ >= len(self))]
+        positions = np.asarray(indices, np.int64).reshape(-1)
+        outside = positions[(positions < 0) | (positions >= len(self))]
         if len(outside):
-            raise IndexError(f"no row {outside[0]}; the dataset has {len(self)} rows")
-        meter = Meter(1)
-        reader = Reader(self._source.snapshot, self._source.selection, self._source.columns, meter)
-        plan = Plan(len(self), 1, shuffle="none", drop_last=False)
+            raise IndexError(f"no row {outside[0]}; the dataset has {len(self)} rows, 0 to {len(self) - 1}")
+        in_order = Plan(len(self), 1, shuffle="none")
+        return Epoch(self._source, in_order, 0, 1, arrays_of_this_installation(), Meter(1)).rows(positions)
 
-        def row_at(position: int) -> RowBlock:
-            return reader.read(self._source.selection.row_ids(np.array([position % len(self)], np.int64)))
 
-        with threads.started(0) as here:
-            portions = list(reader.portions([(ranks_, ranks_)], here.reads))
-            pipeline = Pipeline(
-                self._source.columns,
-                self._source.options,
-                plan,
-                arrays_of_this_installation(),
-                row_at,
-                here.rows,
-                meter,
-            )
-            return pipeline.rows(portions[0])[0]
+class BatchSampler:
+    """This rank's batches of an order that all ranks agree on, as ranks in the selection: for ``DataLoader``.
+
+    Its state counts the batches that were drawn; a ``DataLoader`` with workers draws ahead of what it hands out, which
+    ``torchdata.StatefulDataLoader`` makes up for and `Loader` does not do.
+
+    Parameters
+    ----------
+    dataset
+        Whose rows.
+    options
+        The batch size, the order, the rank and `drop_last`; None takes the dataset's.
+
+    Examples
+    --------
+    >>> table = lh.connect(folder).create_table("pets", data=[{"x": i} for i in range(8)])
+    >>> dataset = TableDataset(table.snapshot())
+    >>> sampler = BatchSampler(dataset, LoaderOptions(batch_size=4, seed=1))
+    >>> [len(batch) for batch in sampler], sorted(sum(sampler, []))
+    ([4, 4], [0, 1, 2, 3, 4, 5, 6, 7])
+    """
+
+    def __init__(self, dataset: TableDataset, options: LoaderOptions | None = None) -> None:
+        source = dataset.source
+        options = replace(options or source.options, where=source.options.where)
+        self._rank, self._world_size, _ = ranks.resolve(options)
+        self._source = replace(source, options=options)
+        self._cursor = Cursor()
+
+    def _plan(self, epoch: int) -> Plan:
+        return self._source.plan(epoch, self._world_size)
+
+    def __len__(self) -> int:
+        return len(self._plan(0))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        epoch, first = self._cursor.begin(len(self))
+        return self._batches(self._plan(epoch), first)
+
+    def _batches(self, plan: Plan, first: int) -> Iterator[list[int]]:
+        for step in range(first, len(plan)):
+            self._cursor.received = step + 1
+            yield plan.rows(plan.positions(step, self._rank, self._world_size)).tolist()
+        self._cursor.finish(len(plan))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Name the epoch of the next iteration; without it each one takes the next."""
+        self._cursor.set_epoch(check_epoch(epoch))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how far the batches were drawn."""
+        return LoaderState.of(self._source, self._plan(self._cursor.epoch), self._cursor.received).to_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where a state was saved, of this version of the table.
+
+        Raises
+        ------
+        InvalidArgumentError
+            The state is of other rows or other batches.
+        """
+        saved, here = LoaderState.from_dict(state), LoaderState.of(self._source, self._plan(0), 0)
+        saved.check_continues(here)
+        saved.check_selects(here)
+        self._cursor.load(saved.epoch, saved.step)

@@ -11,7 +11,7 @@ from lakehouse.loader.pipeline import Pipeline
 from lakehouse.loader.reader import Reader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     import numpy.typing as npt
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lakehouse.loader.reader import Portion, RowBlock
     from lakehouse.loader.source import Source
     from lakehouse.loader.stats import Meter
+    from lakehouse.loader.threads import Threads
 
 __all__ = ["Epoch"]
 
@@ -54,21 +55,30 @@ class Epoch:
         """Make the batches of these steps in order; with each comes its number of rows."""
         mark_pads = self._world_size > 1 and not self._plan.drop_last
         with threads.started(prefetch_batches) as pools:
-            pipeline = Pipeline(
-                self._source.columns,
-                self._source.options,
-                self._plan,
-                self._arrays,
-                self._row_at,
-                pools.rows,
-                self._meter,
-            )
+            pipeline = self._pipeline(pools)
 
             def make(portion: Portion) -> tuple[Any, int]:
                 return pipeline.batch(portion, mark_pads=mark_pads), len(portion.positions)
 
             portions = self._reader.portions(map(self._share, steps), pools.reads)
             yield from threads.prefetched(make, portions, pools.batches, prefetch_batches)
+
+    def rows(self, positions: npt.NDArray[np.int64]) -> list[Mapping[str, Any]]:
+        """Make the rows at these positions, in one read and in the caller's thread."""
+        with threads.started(0) as pools:
+            portions = self._reader.portions([(positions, self._plan.rows(positions))], pools.reads)
+            return self._pipeline(pools).rows(next(portions))
+
+    def _pipeline(self, pools: Threads) -> Pipeline:
+        return Pipeline(
+            self._source.columns,
+            self._source.options,
+            self._plan,
+            self._arrays,
+            self._row_at,
+            pools.rows,
+            self._meter,
+        )
 
     def _share(self, step: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         positions = self._plan.positions(step, self._rank, self._world_size)

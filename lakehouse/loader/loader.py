@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lakehouse._lance import check_process
@@ -71,12 +70,7 @@ class Loader:
         check_process()
         options = options or LoaderOptions()
         self._arrays = arrays_of_this_installation()
-        self._rank, self._world_size, together = ranks.resolve(options)
-        if together:
-            agree = partial(ranks.select_together, rank=self._rank)
-        else:
-            ranks.check_pinned(snapshot, self._world_size)
-            agree = None
+        self._rank, self._world_size, agree = ranks.agreement(snapshot, options)
         self._source = Source.of(snapshot, options, agree)
         self._meter = Meter(options.num_workers or threads.num_threads())
         self._cursor = Cursor()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lakehouse.loader.reader import Portion, RowBlock
     from lakehouse.loader.stats import Meter
 
-__all__ = ["Pipeline"]
+__all__ = ["Pipeline", "wants_rng"]
 
 _T = TypeVar("_T")
 _ROWS_PER_TASK = 8  # some milliseconds of decoding, against 50 µs to hand a task to a thread
@@ -85,7 +85,7 @@ class Pipeline:
         self._executor = executor
         self._meter = meter
         self._by_row = bool(options.transform or options.collate_fn) or options.on_bad_rows != "raise"
-        self._wants_rng = options.transform is not None and "rng" in _parameters(options.transform)
+        self._wants_rng = wants_rng(options.transform)
 
     def batch(self, portion: Portion, *, mark_pads: bool) -> Any:
         """Make a batch of its rows.
@@ -102,14 +102,24 @@ class Pipeline:
         marks = {"_is_pad": portion.positions >= self._plan.num_rows} if mark_pads else {}
         if not self._by_row:
             return self._by_column(cells, row_ids) | self._wrapped(marks)
-        found = self._each(lambda i: self._row(cells, i, int(row_ids[i]), int(portion.positions[i])), len(row_ids))
-        rows, bad = self._mended(found, portion.positions)
+        rows, bad = self._rows(cells, row_ids, portion.positions)
         if self._options.on_bad_rows == "mask":
             marks["_is_bad"] = bad
         if self._options.collate_fn is not None:
             marked = [{**row, **{key: mark[i] for key, mark in marks.items()}} for i, row in enumerate(rows)]
             return self._options.collate_fn(marked)
         return collate(rows, self._arrays, row_ids) | self._wrapped(marks)
+
+    def rows(self, portion: Portion) -> list[Mapping[str, Any]]:
+        """Make the rows, decoded and transformed, and do not put them together."""
+        block = portion.block.result()
+        return self._rows(self._cells(block, portion.index), block.row_ids[portion.index], portion.positions)[0]
+
+    def _rows(
+        self, cells: dict[str, Any], row_ids: npt.NDArray[np.uint64], positions: npt.NDArray[np.int64]
+    ) -> tuple[list[Mapping[str, Any]], npt.NDArray[np.bool_]]:
+        found = self._each(lambda i: self._row(cells, i, int(row_ids[i]), int(positions[i])), len(row_ids))
+        return self._mended(found, positions)
 
     def _cells(self, block: RowBlock, index: npt.NDArray[np.int64]) -> dict[str, Any]:
         return {
@@ -217,8 +227,11 @@ def _decoded(name: str, cell: Any, row_id: int) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def _parameters(function: Callable[..., Any]) -> Sequence[str]:
+def wants_rng(transform: Callable[..., Any] | None) -> bool:
+    """Whether a transform has a parameter for random numbers."""
+    if transform is None:
+        return False
     try:
-        return list(inspect.signature(function).parameters)
-    except ValueError:  # a builtin without one
-        return []
+        return "rng" in inspect.signature(transform).parameters
+    except ValueError:  # a builtin that tells no signature
+        return False

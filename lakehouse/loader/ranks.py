@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lakehouse.errors import ConflictError, InvalidArgumentError, LakehouseError
 from lakehouse.loader import torch as distributed
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from lakehouse.loader.selection import Selection
     from lakehouse.snapshot import Snapshot
 
-__all__ = ["resolve", "select_together"]
+__all__ = ["Agree", "agreement", "resolve", "select_together"]
+
+Agree: TypeAlias = "Callable[[Snapshot, Callable[[Snapshot], Selection]], tuple[Snapshot, Selection]]"
 
 
 def resolve(options: LoaderOptions) -> tuple[int, int, bool]:
@@ -27,6 +30,21 @@ def resolve(options: LoaderOptions) -> tuple[int, int, bool]:
         return options.rank, options.world_size, False
     group = distributed.process_group()
     return (*group, group[1] > 1) if group else (0, 1, False)
+
+
+def agreement(snapshot: Snapshot, options: LoaderOptions) -> tuple[int, int, Agree | None]:
+    """Give rank, world size and how the ranks come to one version.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Several ranks that cannot talk to each other, and a table that is not pinned.
+    """
+    rank, world_size, together = resolve(options)
+    if together:
+        return rank, world_size, partial(select_together, rank=rank)
+    check_pinned(snapshot, world_size)
+    return rank, world_size, None
 
 
 def check_pinned(snapshot: Snapshot, world_size: int) -> None:

@@ -13,9 +13,8 @@ from lakehouse.location import Location
 from lakehouse.snapshot import open_snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from lakehouse.loader.options import LoaderOptions
+    from lakehouse.loader.ranks import Agree
     from lakehouse.loader.selection import Selection
     from lakehouse.snapshot import Snapshot
 
@@ -46,9 +45,7 @@ class Source:
     options: LoaderOptions
 
     @classmethod
-    def of(
-        cls, snapshot: Snapshot, options: LoaderOptions, agree: Callable[..., tuple[Snapshot, Selection]] | None = None
-    ) -> Source:
+    def of(cls, snapshot: Snapshot, options: LoaderOptions, agree: Agree | None = None) -> Source:
         """Select the rows of a version; `agree` lets the ranks find one version and selection first."""
         columns = _columns(snapshot, options)
         needed = [c.name for c in columns if c.form is not Form.VALUES] if options.on_missing == "skip" else []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter, deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +14,7 @@ from lakehouse.errors import InvalidArgumentError, NotFoundError, StorageError
 from lakehouse.sources.places import Entry, Found, Local, Place, Remote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = ["Listing", "Pattern", "listing"]
 
@@ -244,7 +243,7 @@ class Listing:
         kinds = ", ".join(f"{n:,} {ext or 'without extension'}" for ext, n in passed_over.most_common(5) if n)
         if is_empty:
             others = f" (there are others: {kinds})" if kinds else ""
-            asked, read = ", ".join(self.patterns[:3]), " ".join(sorted(self.extensions))
+            asked, read = clean(", ".join(self.patterns[:3])), " ".join(sorted(self.extensions))
             raise NotFoundError(f"no file found in {asked}{others}; of a folder those with {read} are read")
         if kinds:
             logger.info("passed over %s", kinds)
@@ -280,12 +279,12 @@ def listing(
         No path was given, or one that is empty.
     """
     is_one = isinstance(patterns, str | os.PathLike)
-    given = tuple(os.fspath(each) for each in ([patterns] if is_one else patterns))  # type: ignore[union-attr,list-item]  # is_one
-    if not given or not all(given):
+    given = (os.fspath(patterns),) if isinstance(patterns, str | os.PathLike) else tuple(map(os.fspath, patterns))
+    if not all(given) or not given:
         raise InvalidArgumentError("a path is empty; give folders, globs such as 'photos/**/*.jpg', or URLs")
-    found = Listing(given, frozenset(extensions), dict(storage_options or {}))
+    wanted, options = frozenset(extensions), dict(storage_options or {})
     if is_one:
-        pattern = next(found._parsed())  # noqa: SLF001 - of this module
+        pattern = parse(given[0], wanted, options, {})
         if not pattern.segments and pattern.place.kind(pattern.root) is None:
-            raise NotFoundError(f"there is no file or folder {pattern.text!r}")
-    return found
+            raise NotFoundError(f"there is no file or folder {clean(given[0])!r}")
+    return Listing(given, wanted, options)

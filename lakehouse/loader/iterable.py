@@ -1,0 +1,72 @@
+"""An iterable dataset for torch's own DataLoader. The one module with torch at its top: a class needs its base."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from lakehouse._lance import check_process
+from lakehouse.errors import InvalidArgumentError
+from lakehouse.loader import ranks
+from lakehouse.loader.arrays import arrays_of_this_installation
+from lakehouse.loader.epoch import Epoch
+from lakehouse.loader.options import LoaderOptions, check_epoch
+from lakehouse.loader.source import Source
+from lakehouse.loader.stats import Meter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lakehouse.snapshot import Snapshot
+
+__all__ = ["TableIterable"]
+
+
+class TableIterable(IterableDataset[Any]):
+    """Whole batches, shared by the workers of a ``DataLoader(…, batch_size=None)``: worker w of K makes each K-th.
+
+    The batches and their order are those of `Loader`, whatever the number of workers. As with torch's samplers the
+    epoch is set by `set_epoch`, which reaches workers that live on; without it each iteration is epoch 0.
+
+    Parameters
+    ----------
+    snapshot
+        The version to read.
+    options
+        As of `Loader`; `num_workers` is the DataLoader's.
+
+    Examples
+    --------
+    >>> table = lh.connect(folder).create_table("pets", data=[{"x": i} for i in range(8)])
+    >>> dataset = TableIterable(table.snapshot(), LoaderOptions(batch_size=4, shuffle=False))
+    >>> [batch["x"].tolist() for batch in torch.utils.data.DataLoader(dataset, batch_size=None)]
+    [[0, 1, 2, 3], [4, 5, 6, 7]]
+    """
+
+    def __init__(self, snapshot: Snapshot, options: LoaderOptions | None = None) -> None:
+        check_process()
+        options = options or LoaderOptions()
+        if options.num_workers:
+            raise InvalidArgumentError("num_workers belongs to the DataLoader that iterates this dataset")
+        self._rank, self._world_size, agree = ranks.agreement(snapshot, options)
+        self._source = Source.of(snapshot, options, agree)
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self._source.plan(0, self._world_size))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Name the epoch of the next iteration, here and in workers that live on."""
+        self._epoch[0] = check_epoch(epoch)
+
+    def __iter__(self) -> Iterator[Any]:
+        check_process()
+        worker = get_worker_info()
+        first, every = (worker.id, worker.num_workers) if worker else (0, 1)
+        plan = self._source.plan(int(self._epoch[0]), self._world_size)
+        arrays = arrays_of_this_installation()
+        part = Epoch(self._source, plan, self._rank, self._world_size, arrays, Meter(1))
+        steps = range(first, len(plan), every)
+        return (batch for batch, _ in part.batches(steps, self._source.options.prefetch_batches))

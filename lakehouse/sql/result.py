@@ -1,0 +1,182 @@
+"""The answer to a statement: computed at the first fetch, once."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lakehouse._optional import require
+from lakehouse.errors import QueryError, ResourceLimitError, translated
+from lakehouse.sql.grid import Grid
+from lakehouse.sql.media import carried_by, fill_in, fill_in_pieces, filled_schema
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator, Mapping
+
+    import pandas as pd
+
+    from lakehouse.sql.execution import Execution
+    from lakehouse.sql.limits import Limits
+    from lakehouse.sql.media import Carried
+
+__all__ = ["Result"]
+
+
+class Result:
+    """The answer to a statement, as `Lake.sql` returns it.
+
+    Versions are pinned when the statement is asked; it runs at the first fetch, once. `arrow` and what builds on it
+    (`df`, `fetchall`, `show`) keep the rows, so that fetching again costs nothing. `batches` hands them out once, in
+    bounded memory. A result can be added to a table, or handed to another statement in ``tables=``.
+
+    Examples
+    --------
+    >>> result = lake.sql("SELECT split, count(*) AS n FROM pets GROUP BY split ORDER BY split")
+    >>> result.fetchall()
+    [('train', 3), ('val', 1)]
+    """
+
+    def __init__(
+        self,
+        execution: Execution,
+        carried: Mapping[str, Carried],
+        limits: Limits,
+        explain: Callable[[], str],
+        versions: Mapping[str, int],
+    ) -> None:
+        self._execution = execution
+        self._carried = carried
+        self._limits = limits
+        self._explain = explain
+        self._versions = dict(versions)
+        self._lock = threading.RLock()
+        self._schema: pa.Schema | None = None
+        self._table: pa.Table | None = None
+        self._state = "not run"
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the answer; asking does not compute it."""
+        with self._lock:
+            if self._schema is None:
+                self._schema = filled_schema(self._execution.schema(), self._carried)
+            return self._schema
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """The version of each table of the lake that is read."""
+        return dict(self._versions)
+
+    def arrow(self) -> pa.Table:
+        """Return all rows, media as bytes.
+
+        Raises
+        ------
+        QueryError
+            The statement fails on the data, or `batches` was called before.
+        ResourceLimitError
+            A limit of `Limits` is reached.
+
+        Examples
+        --------
+        >>> lake.sql("SELECT max(width) AS widest FROM pets").arrow()["widest"].to_pylist()
+        [640]
+        """
+        with self._lock:
+            if self._table is None:
+                schema, batches = self._run("arrow")
+                table = pa.Table.from_batches(batches, schema)
+                self._table = fill_in(table, self._carried, self._limits.max_media_nbytes)
+                self._schema = self._table.schema
+            return self._table
+
+    def batches(self) -> pa.RecordBatchReader:
+        """Stream the rows in bounded memory.
+
+        Raises
+        ------
+        QueryError
+            The rows were streamed already.
+        """
+        with self._lock:
+            if self._table is not None:
+                return self._table.to_reader()
+            schema, batches = self._run("batches")
+            self._schema = filled_schema(schema, self._carried)
+            return pa.RecordBatchReader.from_batches(self._schema, self._filled(schema, batches))
+
+    def _filled(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        if not any(carried_by(column.type, self._carried) for column in schema):
+            yield from batches
+            return
+        for batch in batches:
+            yield from fill_in_pieces(batch, self._carried, self._limits.max_media_nbytes)
+
+    def _run(self, by: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        if self._state != "not run":
+            raise QueryError(
+                f"the rows of this result are gone: {self._state}() handed them out, or stopped on the way; "
+                "ask lake.sql(…) again, or call arrow() first, which keeps them"
+            )
+        self._state = by
+        schema, batches = self._execution.batches()
+        return schema, self._counted(batches)
+
+    def _counted(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        left = self._limits.max_rows
+        for batch in batches:
+            if left is not None:
+                left -= batch.num_rows
+                if left < 0:
+                    raise ResourceLimitError(
+                        f"the result has more than max_rows = {self._limits.max_rows} rows; add a LIMIT, or raise the limit"
+                    )
+            yield batch
+
+    def df(self) -> pd.DataFrame:
+        """Return all rows as a pandas DataFrame; needs ``lance-lakehouse[pandas]``."""
+        require("pandas", "SQL results as a DataFrame")
+        return self.arrow().to_pandas()
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """Return all rows as tuples of Python values."""
+        columns = [column.to_pylist() for column in self.arrow().columns]
+        return list(zip(*columns, strict=True))
+
+    def show(self, max_rows: int = 20) -> None:
+        """Print the first rows as a table; media as their size."""
+        Grid(self.arrow(), max_rows).print()
+
+    def explain(self) -> str:
+        """Return which versions are read, which columns of media, and DuckDB's plan."""
+        return self._explain()
+
+    def write_parquet(self, path: str | os.PathLike[str]) -> None:
+        """Write all rows to a Parquet file, in bounded memory.
+
+        Raises
+        ------
+        StorageError
+            The file cannot be written.
+        """
+        import pyarrow.parquet as pq
+
+        reader = self.batches()
+        with translated(f"writing {path}"), pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
+            for batch in reader:
+                writer.write_batch(batch)
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Hand the rows to anything that reads Arrow streams: ``table.add(result)``, ``pa.table(result)``."""
+        return self.batches().__arrow_c_stream__(requested_schema)
+
+    def __repr__(self) -> str:
+        state = f"{self._table.num_rows:,} rows" if self._table is not None else self._state
+        columns = ", ".join(self.schema.names) if self._schema is not None or self._state == "not run" else ""
+        return f"<Result {state}: {columns}>"
+
+    def _repr_html_(self) -> str:
+        return Grid(self.arrow(), 20).html()

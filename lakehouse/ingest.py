@@ -268,7 +268,7 @@ class _Spooler:
                 enable_stable_row_ids=True,
             )
         entry.fragments = [fragment.to_json() for fragment in written if fragment.physical_rows]
-        entry.nbytes = nbytes
+        entry.nbytes = sum(_stored_nbytes(location, file.path, file.file_size_bytes) for f in written for file in f.files)
         self._journal.append(entry)
         return rest
 
@@ -322,6 +322,12 @@ class _Spooler:
         if len(keys) == batch.num_rows:
             return batch, 0, keys
         return batch.filter(pa.array(keep)), batch.num_rows - len(keys), keys
+
+
+def _stored_nbytes(location: Location, path: str, file_nbytes: int | None) -> int:
+    """Bytes of a data file and of its blobs, which lie in a folder of the file's name."""
+    blobs = f"data/{path.removesuffix('.lance')}"
+    return (file_nbytes or 0) + (location.nbytes(blobs) if location.exists(blobs) else 0)
 
 
 def _commit(snapshot: Snapshot, entries: list[Spooled], journal: Journal, spooler: _Spooler) -> int | None:

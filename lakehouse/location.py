@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lakehouse._messages import clean
-from lakehouse._messages import clean
 from lakehouse.errors import InvalidArgumentError, translated
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ class Location:
         import fsspec
 
         with translated(f"opening {clean(self.uri)}"):
-            fs, root = fsspec.core.url_to_fs(self.uri, **_fsspec_options(self.storage_options))
+            fs, root = fsspec.core.url_to_fs(self.uri, **fsspec_options(self.storage_options))
         return fs, root.rstrip("/")
 
     def read_bytes(self, name: str) -> bytes:
@@ -175,5 +174,12 @@ _FSSPEC_NAMES = {
 }
 
 
-def _fsspec_options(options: Mapping[str, str]) -> dict[str, str]:
-    return {_FSSPEC_NAMES[key.lower()]: value for key, value in options.items() if key.lower() in _FSSPEC_NAMES}
+def fsspec_options(options: Mapping[str, str]) -> dict[str, str]:
+    """Return Lance's storage options under the names fsspec's file systems have; others pass unchanged.
+
+    Examples
+    --------
+    >>> fsspec_options({"aws_access_key_id": "k", "anon": "true"})
+    {'key': 'k', 'anon': 'true'}
+    """
+    return {_FSSPEC_NAMES.get(key.lower(), key): value for key, value in options.items()}

@@ -126,7 +126,7 @@ def scan(
     schema = _schema_of(snapshot, names)
     if with_row_id:
         schema = schema.append(pa.field(ROW_ID, pa.uint64()))
-    rows = batch_size or _rows_per_batch(snapshot, names)
+    rows = batch_size or rows_per_batch(snapshot, names)
     if rows < 1:
         raise InvalidArgumentError(f"batch_size is {batch_size}; it is a number of rows, 1 or more")
     with translated(f"scanning {snapshot.name!r}" + (f" where {where!r}" if where else "")):
@@ -291,7 +291,8 @@ def _schema_of(snapshot: Snapshot, names: Sequence[str]) -> pa.Schema:
     return pa.schema([snapshot.schema.field(name) for name in names])
 
 
-def _rows_per_batch(snapshot: Snapshot, names: Sequence[str]) -> int:
+def rows_per_batch(snapshot: Snapshot, names: Sequence[str]) -> int:
+    """Return how many rows to scan at once: 8,192, or what holds about 8 MB of media."""
     media = [name for name in names if types.is_bytes_media(snapshot.schema.field(name))]
     if not media or snapshot.num_rows == 0:
         return _SCAN_ROWS
@@ -377,6 +378,7 @@ __all__ = [
     "row_ids_at",
     "row_ids_of_keys",
     "sample",
+    "rows_per_batch",
     "scan",
     "scan_fragment",
     "take",

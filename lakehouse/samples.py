@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse import reads, types
 from lakehouse.media.blobs import MediaBatch
+from lakehouse.media.handles import BytesSource, handle
 
 if TYPE_CHECKING:
     from lakehouse.snapshot import Snapshot
@@ -28,8 +29,6 @@ class Row(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         """Return a value, or a handle of a medium."""
         if name in self._media:
-            from lakehouse.media.handles import handle
-
             kind, batch, position = self._media[name]
             return None if batch.is_null(position) else handle(kind, batch.source(position))
         return self._values[name]
@@ -65,6 +64,4 @@ def rows(snapshot: Snapshot, row_ids: Sequence[int] | reads.RowIds) -> list[Row]
 
 
 def _text(value: str | None) -> Any:
-    from lakehouse.media.handles import BytesSource, handle
-
     return None if value is None else handle("text", BytesSource(value.encode()))

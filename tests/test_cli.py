@@ -218,6 +218,7 @@ def test_sql_prints_rows_takes_parameters_and_writes_parquet(where, lake, tmp_pa
 
 
 def test_sql_shows_the_first_rows_and_says_that_there_are_more(lake):
+    call("init", lake.uri)
     assert "the first 50 rows" in call("sql", lake.uri, "SELECT * FROM range(51)").stdout
     assert "the first" not in call("sql", lake.uri, "SELECT * FROM range(50)").stdout
     assert len(called("sql", lake.uri, "SELECT * FROM range(60)")) == 60

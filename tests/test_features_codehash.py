@@ -1,7 +1,11 @@
 """The hash tells a change of what a function computes from a change of how it is written."""
 
+import ast
+import heapq
 import importlib
+import inspect
 import os
+import statistics
 import subprocess
 import sys
 import textwrap
@@ -82,6 +86,20 @@ def load(tmp_path, monkeypatch):
 )
 def test_what_changes_no_result_changes_no_hash(load, edit):
     assert hash_code(load(edit).feature) == hash_code(load().feature)
+
+
+@pytest.mark.parametrize("module", [heapq, statistics, textwrap])
+def test_reformatting_whole_modules_changes_no_hash(load, module):
+    with open(module.__file__) as file:
+        text = file.read()
+    ours, reformatted = load(text=text), load(text=ast.unparse(ast.parse(text)))
+    compared = 0
+    for name, value in vars(ours).items():
+        if inspect.isfunction(value) and value.__module__ == ours.__name__:
+            assert hash_code(value) == hash_code(getattr(reformatted, name)), name
+            assert ":py" not in hash_code(value).digest
+            compared += 1
+    assert compared > 2
 
 
 @pytest.mark.parametrize(

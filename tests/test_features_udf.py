@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import lakehouse as lh
 from lakehouse.errors import BackfillError, InvalidArgumentError, SchemaError
 from lakehouse.features.calls import call_rows
 from lakehouse.features.signature import InputKind
@@ -134,6 +135,8 @@ def test_async_and_generator_functions_are_refused():
         (list[float], False, InputKind("value")),
         ("PIL.Image.Image", False, InputKind("pil")),
         ("Image.Image | None", False, InputKind("pil", takes_null=True)),
+        ("lh.Video", False, InputKind("video")),
+        (lh.Image, False, InputKind("image")),
         ("NotImported", False, InputKind("value")),
         ("NotImported | None", False, InputKind("value", takes_null=True)),
         (None, True, InputKind("arrow", takes_null=True)),
@@ -160,6 +163,33 @@ def test_annotations_that_contradict_batch_are_refused(annotation, batch):
     f.__annotations__ = {"x": annotation}
     with pytest.raises(InvalidArgumentError, match=r"batch=True"):
         udf(pa.int64(), batch=batch)(f)
+
+
+@pytest.mark.parametrize("annotation", ["Image", "Video", "list[Text]"])
+def test_an_annotation_that_could_mean_two_things_is_refused(annotation):
+    def f(x):
+        return x
+
+    f.__annotations__ = {"x": annotation}
+    with pytest.raises(InvalidArgumentError, match="TYPE_CHECKING"):
+        udf(pa.int64())(f)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "batch", "column", "word"),
+    [
+        (PIL.Image.Image, False, pa.array([1]), "'x' is int64"),
+        (lh.Video, False, pa.array(["a"]), "'x' is string"),
+        (np.ndarray, True, pa.array([b"x"]), r"list\[np.ndarray\]"),
+    ],
+)
+def test_a_column_of_another_kind_than_annotated_is_refused(annotation, batch, column, word):
+    def f(x):
+        return x
+
+    f.__annotations__ = {"x": annotation}
+    with pytest.raises(InvalidArgumentError, match=word):
+        call_rows(udf(pa.int64(), batch=batch)(f), {"x": column})
 
 
 def test_the_hash_covers_types_inputs_and_arguments_and_not_where_it_runs():
@@ -423,6 +453,17 @@ def test_pictures_come_as_lists_in_batches_without_the_broken_ones():
     assert outcome.arrays["width"].to_pylist() == [4, None, None, 5]
     assert outcome.failed.tolist() == [False, True, False, False]
     assert seen == [["a", "d"]]
+
+
+def test_handles_read_what_is_asked_of_them():
+    @udf(pa.string())
+    def f(image: lh.Image, caption: lh.Text) -> str:
+        return f"{image.info.width_px} {image.nbytes} {caption.text()}"
+
+    pictures = pa.array([png(), b"no picture"], pa.large_binary())
+    outcome = call_rows(f, {"image": pictures, "caption": pa.array(["a", "b"], pa.large_string())})
+    assert outcome.arrays["f"].to_pylist() == [f"4 {len(png())} a", None]
+    assert [error.error for error in outcome.errors] == ["MediaError"]
 
 
 def test_bytes_and_dictionary_columns_come_as_python_values():

@@ -187,7 +187,7 @@ def test_indexes_built_at_once_all_stand(table):
     for thread in threads:
         thread.start()
     for number in range(3):
-        table.add(rows(1000 + number, 1), progress=False)
+        table.add(rows(1000 + 10 * number, 10), progress=False)
     for thread in threads:
         thread.join()
     assert failures == []

@@ -111,9 +111,7 @@ def test_no_more_is_under_way_than_was_allowed(numbers):
     def transform(row):
         return begun.append(int(row["x"])) or row
     batches = iter(loader(numbers, columns=["x"], batch_size=4, prefetch_batches=2, transform=transform))
-    received = 0
-    for _ in batches:
-        received += 1
+    for received, _ in enumerate(batches, 1):
         assert len(begun) <= 4 * (received + 2)
 
 
@@ -436,7 +434,7 @@ def test_a_transform_that_gives_no_rows_that_fit_is_told(numbers, transform, err
         ({"shuffle": "exakt"}, "'exakt'"),
         ({"shuffle": "block"}, "not available yet"),
         ({"shuffle": 1}, "shuffle is"),
-        ({"num_workers": 2}, "not available yet"),
+        ({"num_workers": -1}, "num_workers is -1"),
         ({"on_bad_rows": "skip"}, "'raise', 'mask', 'substitute'"),
         ({"on_missing": "fill"}, "not available yet"),
         ({"on_missing": "null"}, "'raise', 'skip'"),

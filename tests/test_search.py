@@ -210,6 +210,15 @@ def test_rows_not_yet_indexed_are_searched_too(table, options):
     assert len(hits) == 3
 
 
+@pytest.mark.parametrize("options", [IvfPq(num_sub_vectors=4), IvfFlat()])
+def test_a_vector_updated_after_the_index_was_built_is_found_where_it_is_now(table, options):
+    create_index(table.snapshot(), "v", options)
+    before = search(table.snapshot(), np.ones(DIM), k=1)["id"][0].as_py()
+    table.update(where=f"id = {before}", values={"v": [9.0] * DIM})
+    assert search(table.snapshot(), np.full(DIM, 9.0), k=1)["id"].to_pylist() == [before]
+    assert before not in search(table.snapshot(), np.ones(DIM), k=5)["id"].to_pylist()
+
+
 def test_deleted_rows_are_not_found_through_an_index(table):
     create_index(table.snapshot(), "v", IvfFlat())
     nearest = search(table.snapshot(), np.ones(DIM), k=1)["id"][0].as_py()

@@ -18,7 +18,7 @@ from lakehouse.cli.arguments import (
     open_table,
     verb,
 )
-from lakehouse.cli.output import Change, Output, fields, grid
+from lakehouse.cli.output import Change, Output, fields, grid, rows_grid
 from lakehouse.display import count, format_nbytes
 
 __all__ = ["register"]
@@ -108,7 +108,12 @@ def preview(
     """Run a function on a few rows and store nothing."""
     table = open_table(target)
     result = table.preview(load_udf(udf), n=n)
-    Output(as_json).show(result, str(result))
+    rows = result.values.to_pylist()
+    out = Output(as_json)
+    told = [f"{result.seconds_per_row:.2g} s per row; nothing was stored"]
+    told += [f"failed: {error.error}: {error.message}" for error in result.errors]
+    record = {"values": rows, "seconds_per_row": result.seconds_per_row, "errors": [asdict(e) for e in result.errors]}
+    out.show(record, *rows_grid(rows, result.values.schema.names, out.console.width), *told)
 
 
 def backfill(

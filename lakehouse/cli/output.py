@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Change", "Output", "fields", "grid", "plain", "rows_grid"]
 
-_CELL_CHARS = 48
+_CELL_CHARS = 64  # a SHA-256 in hex: keys are there to be copied
 _PIPED_WIDTH = 200  # columns, where there is no terminal that has a width
 
 
@@ -81,7 +81,9 @@ class Output:
             print(json.dumps(plain(result), ensure_ascii=False, indent=2))
             return
         for part in parts:
-            self.console.print(part, soft_wrap=isinstance(part, str))
+            with self.console.capture() as drawn:
+                self.console.print(part, soft_wrap=isinstance(part, str))
+            print("\n".join(line.rstrip() for line in drawn.get().splitlines()))
 
 
 def plain(value: Any) -> Any:

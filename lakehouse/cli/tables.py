@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -159,7 +159,10 @@ def head(
     names = snapshot.columns(as_names(columns))
     rows = [{name: row[name] for name in names} for row in first_rows(snapshot, n)]
     out = Output(as_json)
-    out.show(rows, *rows_grid(rows, names, out.console.width))
+    empty = [name for name in names if all(row[name] is None for row in rows)]
+    shown = [name for name in names if name not in empty]
+    note = [f"nothing in {', '.join(empty)}"] if empty and rows else []
+    out.show(rows, *rows_grid(rows, shown or names, out.console.width), *note)
 
 
 def get(

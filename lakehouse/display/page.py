@@ -22,6 +22,7 @@ __all__ = ["Figure", "TableView", "report_html", "table_html"]
 _GRID_COLUMNS = 10
 _GRID_ROWS = 8
 _GALLERY = 30
+_SHOWN_PX = 96  # thumbnails hold twice that, for dense displays
 _PICTURES = ("image", "video")
 
 
@@ -179,7 +180,9 @@ def _picture(value: Any, column: ColumnInfo) -> str:
     small = thumbnail(value, str(column.media))
     if not small.data:
         return f'<span class="none" title="{_text(small.reason)}">no picture</span>'
-    image = f'<img src="{small.uri}" width="{small.width_px // 2}" height="{small.height_px // 2}" alt="">'
+    scale = min(1.0, _SHOWN_PX / max(small.width_px, small.height_px))
+    width, height = max(1, round(small.width_px * scale)), max(1, round(small.height_px * scale))
+    image = f'<img src="{small.uri}" width="{width}" height="{height}" alt="">'
     return f'<span class="video">{image}</span>' if column.media == "video" else image
 
 
@@ -187,8 +190,9 @@ def _columns(view: TableView, room: int) -> str:
     columns = view.info.columns
     measured = any(c.nbytes is not None for c in columns)
     widest = max((c.nbytes or 0 for c in columns), default=0) or 1
-    heads = ["column", "type", "meaning", "state", *(["bytes", ""] if measured else [])]
-    before = f'<div class="wide"><table><thead><tr>{"".join(f"<th>{head}</th>" for head in heads)}</tr></thead><tbody>'
+    heads = "<th>column</th><th>type</th><th>meaning</th><th>state</th>"
+    heads += '<th class="number">bytes</th><th></th>' if measured else ""
+    before = f'<div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>'
     items = (
         f"<tr><td><b>{_text(c.name)}</b></td><td><code>{_text(c.type)}</code></td><td>{_text(c.doc)}</td>"
         f"<td>{_state(c)}</td>{_bytes(c.nbytes, widest) if measured else ''}</tr>"

@@ -12,7 +12,7 @@ from lakehouse.media import thumbnails
 
 __all__ = ["Thumbnail", "thumbnail"]
 
-MAX_SIDE_PX = 192  # twice the 96 px it is shown at, for dense displays
+MAX_SIDE_PX = 192
 MAX_NBYTES = 8_000
 
 

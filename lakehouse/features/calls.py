@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from lakehouse.errors import BackfillError, MediaError, MissingDependencyError
 from lakehouse.features.codehash import is_installed
-from lakehouse.features.inputs import reader, sequence
+from lakehouse.features.inputs import check_form, reader, sequence
 from lakehouse.features.results import Converted, to_arrays
 
 if TYPE_CHECKING:
@@ -83,10 +83,14 @@ def call_rows(udf: UDF, columns: Mapping[str, pa.Array]) -> Outcome:
     ------
     BackfillError
         The class could not be instantiated.
+    InvalidArgumentError
+        A column cannot be handed over in the form its parameter is annotated with.
     MissingDependencyError
         A medium needs a package that is not installed.
     """
     arrays = [_one_array(columns[name]) for name in udf.inputs]
+    for name, array, kind in zip(udf.inputs, arrays, udf.input_kinds, strict=True):
+        check_form(name, array.type, kind, batch=udf.batch)
     num_rows = len(arrays[0])
     rows = np.flatnonzero(~_skipped(udf, arrays, num_rows))
     if len(rows) < num_rows:

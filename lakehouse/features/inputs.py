@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import types as pt
 
+from lakehouse.errors import InvalidArgumentError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -15,12 +17,28 @@ if TYPE_CHECKING:
 
     from lakehouse.features.signature import Form, InputKind
 
-__all__ = ["reader", "sequence"]
+__all__ = ["check_form", "reader", "sequence"]
+
+
+def check_form(name: str, data_type: pa.DataType, kind: InputKind, *, batch: bool) -> None:
+    """Refuse a column that cannot be handed over in the form its parameter is annotated with.
+
+    Raises
+    ------
+    InvalidArgumentError
+        A picture is wanted of a column of numbers, one array of pictures of any size.
+    """
+    if kind.form == "numpy" and not kind.listed and batch and _is_binary(data_type):
+        raise InvalidArgumentError(f"pictures of {name!r} differ in size and make no one array: list[np.ndarray]")
+    wants_bytes = kind.form not in ("value", "numpy", "arrow")
+    has_bytes = _is_binary(data_type) or (kind.form in ("bytes", "text") and _is_string(data_type))
+    if wants_bytes and not has_bytes:
+        raise InvalidArgumentError(f"{name!r} is {data_type}, and the function is annotated to take it as {kind.form}")
 
 
 def reader(array: pa.Array, kind: InputKind) -> Callable[[int], Any]:
     """Return what gives the value of one row; media are decoded when asked, one at a time."""
-    if kind.form == "bytes" and (pt.is_string(array.type) or pt.is_large_string(array.type)):
+    if kind.form in ("bytes", "text") and _is_string(array.type):
         array = array.cast(pa.large_binary())
     if _is_binary(array.type):
         decode = _decoder(kind.form)
@@ -66,18 +84,20 @@ def _is_binary(data_type: pa.DataType) -> bool:
     return bool(pt.is_binary(data_type) or pt.is_large_binary(data_type))
 
 
+def _is_string(data_type: pa.DataType) -> bool:
+    return bool(pt.is_string(data_type) or pt.is_large_string(data_type))
+
+
 def _decoder(form: Form) -> Callable[[bytes], Any]:
     if form in ("value", "bytes"):
         return bytes
     if form in ("pil", "numpy"):
         from lakehouse.media import codecs
 
-        if form == "pil":
-            return codecs.decode_image
-        return codecs.decode_rgb
+        return codecs.decode_image if form == "pil" else codecs.decode_rgb
     from lakehouse.media import handles
 
-    return getattr(handles, form.capitalize())  # type: ignore[no-any-return]  # one of four classes
+    return getattr(handles, form.capitalize())  # type: ignore[no-any-return]  # one of five classes
 
 
 def _numpy_reader(array: pa.Array) -> Callable[[int], Any]:
@@ -90,6 +110,8 @@ def _numpy_reader(array: pa.Array) -> Callable[[int], Any]:
 
 
 def _stacked(array: pa.Array) -> npt.NDArray[Any]:
+    if pt.is_dictionary(array.type):
+        array = array.dictionary_decode()
     if not pt.is_fixed_size_list(array.type):
         return array.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]  # untyped pyarrow
     dim = array.type.list_size

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Form", "InputKind", "input_columns", "json_arguments", "kind_of", "parameter_annotations"]
 
-Form = Literal["value", "bytes", "numpy", "pil", "image", "video", "audio", "text", "arrow"]
+Form = Literal["value", "bytes", "numpy", "pil", "image", "video", "audio", "text", "blob", "arrow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class InputKind:
     ----------
     form
         ``value``: as Python has it; ``bytes``; ``numpy``: numbers and vectors as an array, pictures decoded to
-        uint8 ``(height, width, 3)``; ``pil``; ``image``, ``video``, ``audio``, ``text``: a handle; ``arrow``.
+        uint8 ``(height, width, 3)``; ``pil``; ``image``, ``video``, ``audio``, ``text``, ``blob``: a handle; ``arrow``.
     listed
         With ``batch=True``: a list with one item a row, not one array.
     takes_null
@@ -55,6 +55,7 @@ _BY_NAME: dict[tuple[str, str], Form] = {
     ("lakehouse.media.handles", "Video"): "video",
     ("lakehouse.media.handles", "Audio"): "audio",
     ("lakehouse.media.handles", "Text"): "text",
+    ("lakehouse.media.handles", "Blob"): "blob",
 }
 
 
@@ -114,9 +115,14 @@ def parameter_annotations(function: Callable[..., Any]) -> dict[str, Any]:
 
 def _evaluate(annotation: str, names: Mapping[str, Any]) -> Any:
     try:
-        return eval(annotation, {}, names)  # noqa: S307 - the function's own source, as typing.get_type_hints does
+        value = eval(annotation, {}, names)  # noqa: S307 - the function's own source, as typing.get_type_hints does
+    except InvalidArgumentError:
+        raise
     except Exception:  # noqa: BLE001 - whatever it is, it is not one of the forms known here
         return _Unknown | None if "None" in annotation or "Optional" in annotation else _Unknown
+    if isinstance(value, types.ModuleType):
+        raise _ambiguous(annotation)
+    return value
 
 
 class _Names(dict[str, Any]):
@@ -125,11 +131,20 @@ class _Names(dict[str, Any]):
     _USUAL: typing.ClassVar = {"np": "numpy", "pa": "pyarrow", "lh": "lakehouse", "Image": "PIL.Image", "PIL": "PIL"}
 
     def __missing__(self, name: str) -> Any:
+        if name in ("Video", "Audio", "Text", "Blob"):
+            raise _ambiguous(name)
         if name not in self._USUAL:
             raise KeyError(name)
         if name == "PIL":
             importlib.import_module("PIL.Image")
         return importlib.import_module(self._USUAL[name])
+
+
+def _ambiguous(annotation: str) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"annotation {annotation!r} names nothing that is there when the function is declared; write "
+        "PIL.Image.Image or lh.Video, or import the name outside `if TYPE_CHECKING`"
+    )
 
 
 def input_columns(name: str, parameters: Sequence[inspect.Parameter], inputs: Sequence[str] | None) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ class TableDataset:
     Raises
     ------
     InvalidArgumentError
-        An option that only an order gives a meaning to.
+        An option that only an order gives a meaning to, or one of DataLoader's own.
 
     Examples
     --------
@@ -68,7 +68,8 @@ class TableDataset:
                 "a transform's rng is seeded by the position in the order, which rows by index do not have; "
                 "use t.loader(…) or t.torch_iterable(…), or draw from torch's own generator"
             )
-        self._source = Source.of(snapshot, options)
+        *_, agree = ranks.agreement(snapshot, options)
+        self._source = Source.of(snapshot, options, agree)
 
     @property
     def source(self) -> Source:
@@ -107,10 +108,10 @@ class TableDataset:
 
 
 class BatchSampler:
-    """This rank's batches of an order that all ranks agree on, as ranks in the selection: for ``DataLoader``.
+    """Give ``DataLoader`` the batches of this rank, as ranks in the selection, in an order that all ranks agree on.
 
-    Its state counts the batches that were drawn; a ``DataLoader`` with workers draws ahead of what it hands out, which
-    ``torchdata.StatefulDataLoader`` makes up for and `Loader` does not do.
+    Its state counts the batches that were drawn, and a ``DataLoader`` with workers draws ahead of what it hands out:
+    for a state that is exact use `Loader`. An incomplete last batch that is kept is filled up with repeats.
 
     Parameters
     ----------
@@ -131,7 +132,9 @@ class BatchSampler:
     def __init__(self, dataset: TableDataset, options: LoaderOptions | None = None) -> None:
         source = dataset.source
         options = replace(options or source.options, where=source.options.where)
-        self._rank, self._world_size, _ = ranks.resolve(options)
+        self._rank, self._world_size, agreed = ranks.resolve(options)
+        if not agreed:
+            ranks.check_pinned(source.snapshot, self._world_size)
         self._source = replace(source, options=options)
         self._cursor = Cursor()
 

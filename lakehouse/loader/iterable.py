@@ -52,7 +52,7 @@ class TableIterable(IterableDataset[Any]):
             raise InvalidArgumentError("num_workers belongs to the DataLoader that iterates this dataset")
         self._rank, self._world_size, agree = ranks.agreement(snapshot, options)
         self._source = Source.of(snapshot, options, agree)
-        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]  # torch 2.13 leaves it untyped
 
     def __len__(self) -> int:
         return len(self._source.plan(0, self._world_size))

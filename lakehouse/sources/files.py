@@ -111,11 +111,7 @@ class Files:
 
     def _row(self, found: Found) -> Mapping[str, Any] | RowFailure:
         try:
-            if found.problem is not None:
-                raise found.problem
-            data = found.place.read(found)
-            if not data:
-                raise DataError("the file is empty")
+            data = _content(found)
             sha256 = hashlib.sha256(data).hexdigest()
             cells = {
                 "id": sha256,
@@ -133,6 +129,15 @@ class Files:
             if error.errno not in _OWN_FAULT:
                 raise StorageError(f"reading {found.uri}: {error.strerror}") from error
             return RowFailure(found.uri, type(error).__name__, _reason(error))
+
+
+def _content(found: Found) -> bytes:
+    if found.problem is not None:
+        raise found.problem
+    data = found.place.read(found)
+    if not data:
+        raise DataError("the file is empty")
+    return data
 
 
 def _reason(error: OSError) -> str:
@@ -160,7 +165,7 @@ def _read_ahead(todo: Iterator[Found], work: Callable[[Found], Any]) -> Iterator
 
 
 def _next(waiting: deque[tuple[Found, Future[Any]]]) -> tuple[Found, Any]:
-    """A function of its own, so that no name keeps a result alive while the reader is busy."""
+    """Pop the oldest; a function of its own, so that no name keeps a result alive while the reader is busy."""
     found, future = waiting.popleft()
     return found, future.result()
 
@@ -217,7 +222,9 @@ def files(
         strange = [name for name in columns if name not in schema.names]
         if strange:
             there = ", ".join(schema.names)
-            raise InvalidArgumentError(f"no column {strange[0]!r}; there are {there}{closest(strange[0], schema.names)}")
+            raise InvalidArgumentError(
+                f"no column {strange[0]!r}; there are {there}{closest(strange[0], schema.names)}"
+            )
         schema = pa.schema([field for field in schema if field.name in set(columns)])
     identity = [kind, listing.names, schema.names, dict(options)]
     return Files(listing, schema, hashlib.sha256(json.dumps(identity).encode()).hexdigest(), look)

@@ -261,7 +261,7 @@ def _files(pattern: Pattern, passed_over: Counter[str]) -> Iterator[Found]:
             kind = NotFoundError if isinstance(problem, FileNotFoundError) else StorageError
             raise kind(f"cannot list {place.uri(path)}: {problem}") from problem
         else:
-            yield Found(place.uri(path), path, problem=problem)
+            yield Found(place, place.uri(path), path, problem=problem)
 
 
 def listing(
@@ -279,7 +279,8 @@ def listing(
         No path was given, or one that is empty.
     """
     is_one = isinstance(patterns, str | os.PathLike)
-    given = (os.fspath(patterns),) if isinstance(patterns, str | os.PathLike) else tuple(map(os.fspath, patterns))
+    each = [patterns] if isinstance(patterns, str | os.PathLike) else patterns
+    given = tuple(os.fspath(path) for path in each)
     if not all(given) or not given:
         raise InvalidArgumentError("a path is empty; give folders, globs such as 'photos/**/*.jpg', or URLs")
     wanted, options = frozenset(extensions), dict(storage_options or {})

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol, cast
 
 from lakehouse._messages import clean
 from lakehouse.errors import DataError, ResourceLimitError, StorageError
@@ -34,6 +35,8 @@ class Found:
 
     Parameters
     ----------
+    place
+        Where it is.
     uri
         Path or URL, as it is stored.
     path
@@ -46,6 +49,7 @@ class Found:
         What listing it raised.
     """
 
+    place: Place
     uri: str
     path: str
     nbytes: int = 0
@@ -72,6 +76,9 @@ class Place(Protocol):
 
     def read(self, found: Found) -> bytes:
         """Read a file as it was listed."""
+
+    def open(self, found: Found) -> BinaryIO:
+        """Open a file to read parts of it."""
 
     def kind(self, path: str) -> str | None:
         """Return ``folder``, ``file`` or ``None``."""
@@ -112,26 +119,31 @@ class Local:
             if gone and entry is not None and entry.is_link:
                 target = os.readlink(path)  # noqa: PTH115 - as above
                 error = FileNotFoundError(f"the link leads to {target!r}, which is not there")
-            return Found(uri, path, problem=error)
+            return Found(self, uri, path, problem=error)
         if not stat.S_ISREG(status.st_mode):
-            return Found(uri, path, problem=_not_a_file(status))
-        return Found(uri, path, status.st_size, str(status.st_mtime_ns))
+            return Found(self, uri, path, problem=_not_a_file(status))
+        return Found(self, uri, path, status.st_size, str(status.st_mtime_ns))
 
     def read(self, found: Found) -> bytes:
         """Read a file; one that is written to meanwhile is refused, or its key would name other bytes."""
         _check_size(found.nbytes)
-        # Non-blocking, or a FIFO that took the file's place since it was listed would hang the read.
-        descriptor = os.open(found.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor, not a path
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise _not_a_file(status)
+        with self.open(found) as file:
             data = file.read(found.nbytes + 1)
             while len(data) < found.nbytes and (more := file.read(found.nbytes - len(data))):
                 data += more  # Linux returns at most 2,147,479,552 bytes a call
-        if (len(data), str(status.st_mtime_ns)) != (found.nbytes, found.stamp):
-            raise DataError("the file changed between listing and reading")
+        if len(data) != found.nbytes:
+            raise _changed()
         return data
+
+    def open(self, found: Found) -> BinaryIO:
+        """Open the file that was listed, unbuffered."""
+        # Non-blocking, or a FIFO that took the file's place since it was listed would hang here.
+        descriptor = os.open(found.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        status = os.fstat(descriptor)
+        if (status.st_size, str(status.st_mtime_ns)) != (found.nbytes, found.stamp) or not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            raise _changed()
+        return cast("BinaryIO", io.FileIO(descriptor))
 
     def kind(self, path: str) -> str | None:
         """Return what is at a path, links followed."""
@@ -155,6 +167,10 @@ def _not_a_file(status: os.stat_result) -> OSError | DataError:
     if stat.S_ISDIR(status.st_mode):
         return IsADirectoryError("a folder, not a file")
     return DataError("a pipe, socket or device, not a file")
+
+
+def _changed() -> DataError:
+    return DataError("the file changed between listing and reading")
 
 
 def _check_size(nbytes: int) -> None:
@@ -197,11 +213,11 @@ class Remote:
         except StorageError:
             raise
         except OSError as error:
-            return Found(uri, path, problem=error)
+            return Found(self, uri, path, problem=error)
         if info["type"] == "directory":
-            return Found(uri, path, problem=IsADirectoryError("a folder, not a file"))
+            return Found(self, uri, path, problem=IsADirectoryError("a folder, not a file"))
         stamp = next((str(info[name]) for name in self._STAMPS if info.get(name)), "")
-        return Found(uri, path, int(info.get("size") or 0), stamp)
+        return Found(self, uri, path, int(info.get("size") or 0), stamp)
 
     def read(self, found: Found) -> bytes:
         """Read a file whole."""
@@ -209,8 +225,13 @@ class Remote:
         with _remote_errors(f"reading {found.uri}"):
             data: bytes = self._fs.cat_file(found.path)
         if found.nbytes and len(data) != found.nbytes:
-            raise DataError("the file changed between listing and reading")
+            raise _changed()
         return data
+
+    def open(self, found: Found) -> BinaryIO:
+        """Open a file, of which only the ranges read are fetched."""
+        with _remote_errors(f"opening {found.uri}"):
+            return cast("BinaryIO", self._fs.open(found.path, "rb"))
 
     def kind(self, path: str) -> str | None:
         """Return what is at a path."""

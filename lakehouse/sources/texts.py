@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -68,13 +67,13 @@ def read_texts(
     [{'text': 'Grüße', 'num_chars': 5}]
     """
     try:
-        name = codecs.lookup(encoding).name
+        b"".decode(encoding)
     except LookupError as error:
         raise InvalidArgumentError(f"unknown encoding {encoding!r}; try 'utf-8', 'latin-1', 'cp1252'") from error
 
     def look(data: bytes) -> dict[str, Any]:
         try:
-            text = data.decode(name).removeprefix("\ufeff")
+            text = data.decode(encoding).removeprefix("\ufeff")
             as_utf8 = text.encode()
         except UnicodeError as error:
             reason = error.reason if isinstance(error, UnicodeDecodeError | UnicodeEncodeError) else error
@@ -83,4 +82,4 @@ def read_texts(
         return {"id": hashlib.sha256(as_utf8).hexdigest(), "text": text, "num_chars": len(text)}
 
     found = listing(pattern, _EXTENSIONS, storage_options)
-    return files("texts", found, _CELLS, look, label_from=label_from, columns=columns, options={"encoding": name})
+    return files("texts", found, _CELLS, look, label_from=label_from, columns=columns, options={"encoding": encoding})

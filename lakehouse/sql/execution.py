@@ -71,13 +71,23 @@ class Execution:
         self._question = question
         self._cursor = cursor
         self._left_s = question.timeout_s
-        # Registered tables outlive a cursor that is only forgotten, and DuckDB then complains at exit.
-        self.close = weakref.finalize(self, cursor.close)
         with self._errors():
             for slot, table in question.tables.items():
                 cursor.register(slot, table)
             self._relation = cursor.sql(question.text, params=dict(question.params))
-        self.types = [str(data_type) for data_type in self._relation.types]
+        # Tables registered on a cursor that is only forgotten are still there at exit, and DuckDB complains.
+        self.close = weakref.finalize(self, cursor.close)
+
+    @property
+    def question(self) -> Question:
+        """What is answered."""
+        return self._question
+
+    def hands_media_through(self) -> bool:
+        """Whether media that travel as row ids come out as such, not inside of something computed."""
+        whole = {f'STRUCT("{name}" UBIGINT)' for name in self._question.carried}
+        kinds = [str(kind) for kind in self._relation.types]
+        return all(kind in whole or not any(name in kind for name in self._question.carried) for kind in kinds)
 
     def schema(self) -> pa.Schema:
         """Return the columns of the answer without computing it."""
@@ -119,21 +129,20 @@ class Execution:
         start = time.monotonic()
         threading.Thread(target=work, name="lakehouse-sql", daemon=True).start()
         try:
-            with self._errors():
-                return future.result(self._left_s)
-        except BaseException as error:
-            if future.done():
-                raise
+            future.exception(self._left_s)
+        except TimeoutError:
             self._stop(future)
-            if isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError):
-                raise ResourceLimitError(
-                    f"{self._question.asked}: stopped after timeout_s = {self._question.timeout_s:g} s; "
-                    "ask for less, or raise the limit"
-                ) from None
+            raise ResourceLimitError(
+                f"{self._question.asked}: stopped after timeout_s = {self._question.timeout_s:g} s; "
+                "ask for less, or raise the limit"
+            ) from None
+        except BaseException:
+            self._stop(future)
             raise
-        finally:
-            if self._left_s is not None:
-                self._left_s = max(0.0, self._left_s - (time.monotonic() - start))
+        if self._left_s is not None:
+            self._left_s = max(0.0, self._left_s - (time.monotonic() - start))
+        with self._errors():
+            return future.result()
 
     def _stop(self, future: Future[Any]) -> None:
         while not future.done():

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import QueryError
+from lakehouse.reads import ROW_ID
 from lakehouse.sql.syntax import column_refs, walk
 
 if TYPE_CHECKING:
@@ -18,9 +19,18 @@ if TYPE_CHECKING:
 
     from lakehouse.sql.syntax import Node
 
-__all__ = ["ROW_ID", "Reference", "TableName", "fill", "hide_row_ids", "references", "table_name"]
-
-ROW_ID = "_rowid"
+__all__ = [
+    "Reference",
+    "TableName",
+    "fill",
+    "fill_plain",
+    "hide_row_ids",
+    "names_row_id",
+    "references",
+    "select_value",
+    "show_tables",
+    "table_name",
+]
 
 
 @dataclass(frozen=True)
@@ -247,6 +257,14 @@ def _exclude(star: Node, aliases: list[str]) -> None:
     star["qualified_exclude_list"] += [
         {"catalog": "", "schema": "", "table": alias, "column": ROW_ID} for alias in mine if (alias, ROW_ID) not in there
     ]
+
+
+def select_value(expression: Node) -> Node:
+    """Return the statement that computes one expression."""
+    empty = {"type": "EMPTY", "alias": "", "sample": None, "query_location": 0, "query_location_length": 0}
+    node = _select_all(empty)
+    node["select_list"] = [expression]
+    return {"node": node, "named_param_map": []}
 
 
 def _base_table(name: str) -> Node:

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Mapping
 
+    import duckdb
     import pandas as pd
 
     from lakehouse.sql.execution import Execution
     from lakehouse.sql.limits import Limits
-    from lakehouse.sql.media import Carried
 
 __all__ = ["Result"]
 
@@ -42,16 +42,15 @@ class Result:
     def __init__(
         self,
         execution: Execution,
-        carried: Mapping[str, Carried],
         limits: Limits,
-        explain: Callable[[], str],
         versions: Mapping[str, int],
+        cursor: Callable[[], duckdb.DuckDBPyConnection],
     ) -> None:
         self._execution = execution
-        self._carried = carried
+        self._carried = execution.question.carried
         self._limits = limits
-        self._explain = explain
         self._versions = dict(versions)
+        self._cursor = cursor
         self._lock = threading.RLock()
         self._schema: pa.Schema | None = None
         self._table: pa.Table | None = None
@@ -152,7 +151,14 @@ class Result:
 
     def explain(self) -> str:
         """Return which versions are read, which columns of media, and DuckDB's plan."""
-        return self._explain()
+        versions = [f"{name}: version {version}" for name, version in self._versions.items()]
+        late = sorted({f"{c.snapshot.name}.{c.column}" for c in self._carried.values()})
+        media = [f"media read for the rows of the result only: {', '.join(late)}"] if late else []
+        cursor = self._cursor()
+        try:
+            return "\n".join([*versions, *media, self._execution.explain(cursor)])
+        finally:
+            cursor.close()
 
     def write_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write all rows to a Parquet file, in bounded memory.

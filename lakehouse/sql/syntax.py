@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import duckdb
 
-__all__ = ["Node", "bound_values", "column_refs", "parse", "print_sql", "walk"]
+__all__ = ["Node", "bound_values", "column_refs", "parameters", "parse", "print_sql", "walk"]
 
 Node: TypeAlias = dict[str, Any]
 
@@ -113,6 +113,11 @@ def column_refs(tree: Any) -> Iterator[list[str]]:
     return (node["column_names"] for node in walk(tree) if node.get("class") == "COLUMN_REF")
 
 
+def parameters(tree: Any) -> set[str]:
+    """Return the names of the parameters in a tree; ``?`` are ``1``, ``2`` and so on."""
+    return {node["identifier"] for node in walk(tree) if node.get("class") == "PARAMETER"}
+
+
 def bound_values(statement: Node, params: Mapping[str, Any] | list[Any] | tuple[Any, ...] | None) -> dict[str, Any]:
     """Give each parameter of a statement its value, by name; ``?`` are ``1``, ``2`` and so on.
 
@@ -121,7 +126,7 @@ def bound_values(statement: Node, params: Mapping[str, Any] | list[Any] | tuple[
     QueryError
         A value is missing, or belongs to no parameter.
     """
-    names = {node["identifier"] for node in walk(statement) if node.get("class") == "PARAMETER"}
+    names = parameters(statement)
     if params is None:
         params = {}
     if isinstance(params, list | tuple):

@@ -1,0 +1,166 @@
+"""From a statement to its answer: parse, pin, plan, bind.
+
+A locked connection takes 30 ms to make and a cursor 1.5 ms to use (research/feasibility.md §5): one of the former a
+lake, one of the latter a statement. A cursor sees what is registered on it and nothing else.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from lakehouse.errors import QueryError
+from lakehouse.sql.execution import Execution, Question
+from lakehouse.sql.limits import Limits
+from lakehouse.sql.media import looked_at
+from lakehouse.sql.planner import select_value
+from lakehouse.sql.result import Result
+from lakehouse.sql.sandbox import Sandbox
+from lakehouse.sql.syntax import bound_values, parameters, parse, print_sql
+from lakehouse.sql.tables import Tables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import duckdb
+
+    from lakehouse.snapshot import Snapshot
+    from lakehouse.sql.planner import TableName
+    from lakehouse.sql.syntax import Node
+
+__all__ = ["Engine"]
+
+_ASKED_CHARS = 100
+
+
+class Engine:
+    """Answers SQL over the tables of a lake.
+
+    Parameters
+    ----------
+    resolve
+        Opens a table at a version; raises `TableNotFoundError` and `VersionNotFoundError`.
+    names
+        Lists the lake's tables.
+    limits
+        What statements may use; None means the defaults.
+    """
+
+    def __init__(
+        self, resolve: Callable[[TableName], Snapshot], names: Callable[[], list[str]], limits: Limits | None = None
+    ) -> None:
+        self._resolve = resolve
+        self._names = names
+        self._limits = limits or Limits()
+        # Slots and carried media are named so that no statement can name them.
+        self._prefix = f"lake_{secrets.token_hex(6)}"
+        self._lock = threading.Lock()
+        self._sandbox: Sandbox | None = None
+
+    def query(
+        self,
+        sql: str,
+        params: Mapping[str, Any] | list[Any] | tuple[Any, ...] | None = None,
+        tables: Mapping[str, Any] | None = None,
+    ) -> Result:
+        """Plan a statement, pin the versions it reads, and return its answer, not yet computed.
+
+        Parameters
+        ----------
+        sql
+            One SELECT statement of DuckDB's SQL; also FROM, VALUES, DESCRIBE, SUMMARIZE and SHOW TABLES.
+        params
+            Values of ``$name`` as a dictionary, or of ``?`` as a list.
+        tables
+            More tables, by name: Arrow, DataFrames, lists of dictionaries, results. They go before the lake's.
+
+        Raises
+        ------
+        QueryError
+            The statement does not parse, does not bind, or is not allowed.
+        TableNotFoundError
+            It names a table that is neither in the lake nor in `tables`.
+        """
+        cursor = self._cursor()
+        try:
+            return self._query(cursor, sql, params, tables or {})
+        except RecursionError as error:
+            cursor.close()
+            raise QueryError("the statement nests too deeply; split it up with WITH") from error
+        except BaseException:
+            cursor.close()
+            raise
+
+    def close(self) -> None:
+        """Release DuckDB and its temporary folder; the next statement opens it anew."""
+        with self._lock:
+            if self._sandbox is not None:
+                self._sandbox.close()
+                self._sandbox = None
+
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        with self._lock:
+            if self._sandbox is None:
+                self._sandbox = Sandbox(self._limits)
+            return self._sandbox.cursor()
+
+    def _query(self, cursor: duckdb.DuckDBPyConnection, sql: str, params: Any, handed: Mapping[str, Any]) -> Result:
+        statement = parse(cursor, sql)
+        values = bound_values(statement, params)
+        tables = Tables(self._prefix, self._resolve, self._names, handed)
+        tables.fill(statement, lambda expression: self._value(expression, values))
+        carried = tables.carried(looked_at(statement, (name for names in tables.media().values() for name in names)))
+        question = Question(
+            asked=f"the query {_shortened(sql)!r}",
+            text=print_sql(cursor, statement),
+            params=_only(values, statement),
+            tables=tables.datasets(carried),
+            carried=carried,
+            timeout_s=self._limits.timeout_s,
+        )
+        bare = replace(question, tables=tables.datasets({}), carried={})
+        execution = _bound(cursor, question, bare)
+        return Result(execution, self._limits, tables.versions, self._cursor)
+
+    def _value(self, expression: Node, values: Mapping[str, Any]) -> Any:
+        """Compute what stands in an AT clause."""
+        literal = expression.get("literal") or {}
+        if literal.get("kind") == "INTEGER":
+            return int(literal["text"])
+        if literal.get("kind") == "STRING":
+            return literal["text"]
+        statement = select_value(expression)
+        cursor = self._cursor()
+        text = print_sql(cursor, statement)
+        question = Question("the AT clause", text, _only(values, statement), {}, timeout_s=self._limits.timeout_s)
+        _, batches = Execution(cursor, question).batches()
+        return pa.Table.from_batches(batches).column(0)[0].as_py()
+
+
+def _bound(cursor: duckdb.DuckDBPyConnection, question: Question, bare: Question) -> Execution:
+    """Bind with media as row ids; where they turn out to be worked on after all, bind with their bytes."""
+    try:
+        execution = Execution(cursor, question)
+    except QueryError:
+        if not question.carried:
+            raise
+        return Execution(cursor, bare)
+    if execution.hands_media_through():
+        return execution
+    execution.close.detach()  # the cursor goes to the other one
+    return Execution(cursor, bare)
+
+
+def _only(values: Mapping[str, Any], statement: Node) -> dict[str, Any]:
+    """The values of the parameters that are left in a statement: DuckDB refuses others."""
+    left = parameters(statement)
+    return {name: value for name, value in values.items() if name in left}
+
+
+def _shortened(sql: str) -> str:
+    words = " ".join(sql.split())
+    return words if len(words) <= _ASKED_CHARS else words[: _ASKED_CHARS - 1] + "…"

@@ -1,0 +1,180 @@
+"""What lies in the slots of one statement: versions of the lake's tables, and what the caller hands in."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+
+from lakehouse import types
+from lakehouse.data import as_source
+from lakehouse.errors import InvalidArgumentError, QueryError, TableNotFoundError, closest
+from lakehouse.sql import planner
+from lakehouse.sql.dataset import SnapshotDataset, duckdb_type
+from lakehouse.sql.media import Carried
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Mapping
+
+    from lakehouse.snapshot import Snapshot
+    from lakehouse.sql.planner import Reference, TableName
+    from lakehouse.sql.syntax import Node
+
+__all__ = ["Tables"]
+
+
+class Tables:
+    """Opens what a statement names, each version once, and puts slots in the statement.
+
+    Parameters
+    ----------
+    prefix
+        Beginning of the slots' names, one that no statement can know.
+    resolve
+        Opens a table of the lake.
+    names
+        Lists the lake's tables.
+    handed
+        What the caller hands in, by name; it goes before the lake's tables.
+    """
+
+    def __init__(
+        self,
+        prefix: str,
+        resolve: Callable[[TableName], Snapshot],
+        names: Callable[[], list[str]],
+        handed: Mapping[str, Any],
+    ) -> None:
+        self._prefix = prefix
+        self._resolve = resolve
+        self._names = names
+        self._handed = {name.casefold(): (name, value) for name, value in handed.items()}
+        if len(self._handed) < len(handed):
+            raise InvalidArgumentError(f"tables= has a name twice, SQL knows no case: {', '.join(handed)}")
+        self._slots: dict[TableName | str, str] = {}
+        self._plain: dict[str, Any] = {}
+        self.snapshots: dict[str, Snapshot] = {}
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """The version of each table of the lake, by its name in the statement."""
+        return {str(name): self.snapshots[slot].version for name, slot in self._slots.items() if slot in self.snapshots}
+
+    def fill(self, statement: Node, value_of: Callable[[Node], Any]) -> None:
+        """Put a slot in every place that names a table.
+
+        Parameters
+        ----------
+        statement
+            The statement; it is changed.
+        value_of
+            Computes the expression of an AT clause.
+        """
+        for node in planner.show_tables(statement):
+            planner.fill_plain(node, self._slot_of_names())
+        references = planner.references(statement)
+        named = planner.names_row_id(statement)
+        shown: dict[int, str] = {}
+        for reference in references:
+            if reference.name.casefold() in self._handed:
+                planner.fill_plain(reference.node, self._slot_of_handed(reference, references))
+                continue
+            slot = self._slot_of_table(planner.table_name(reference, value_of))
+            shows = named and reference.shows_row_ids
+            planner.fill(reference, slot, with_row_id=shows)
+            if shows:
+                shown[id(reference.node)] = reference.node["alias"]
+        planner.hide_row_ids(statement, shown)
+
+    def media(self) -> dict[str, list[str]]:
+        """The media columns of the lake's tables, by slot; text is read like any string."""
+        return {
+            slot: [field.name for field in snapshot.schema if types.is_bytes_media(field)]
+            for slot, snapshot in self.snapshots.items()
+        }
+
+    def carried(self, looked_at: Container[str]) -> dict[str, Carried]:
+        """The media columns that are only handed through, each under a name no statement can know."""
+        return {
+            f"{slot}.{name}": Carried(self.snapshots[slot], name)
+            for slot, names in self.media().items()
+            for name in names
+            if name not in looked_at
+        }
+
+    def datasets(self, carried: Mapping[str, Carried]) -> dict[str, Any]:
+        """Return what DuckDB registers, by slot."""
+        lake = {
+            slot: SnapshotDataset(snapshot, {c.column: n for n, c in carried.items() if c.snapshot is snapshot})
+            for slot, snapshot in self.snapshots.items()
+        }
+        return lake | self._plain
+
+    def _new_slot(self) -> str:
+        return f"{self._prefix}_{len(self.snapshots) + len(self._plain)}"
+
+    def _slot_of_table(self, name: TableName) -> str:
+        if name not in self._slots:
+            snapshot = self._open(name)
+            self._slots[name] = slot = self._new_slot()
+            self.snapshots[slot] = snapshot
+        return self._slots[name]
+
+    def _open(self, name: TableName) -> Snapshot:
+        try:
+            return self._resolve(name)
+        except TableNotFoundError as error:
+            there = self._names()
+            same = [other for other in there if other.casefold() == name.name.casefold()]
+            if len(same) == 1 and same[0] != name.name:  # SQL knows no case
+                return self._resolve(planner.TableName(same[0], name.version, name.branch))
+            handed = [original for original, _ in self._handed.values()]
+            tables = ", ".join(there) or "no tables"
+            given = f"; tables= hands in {', '.join(handed)}" if handed else ""
+            raise TableNotFoundError(
+                f"no table {name.name!r}; the lake has {tables}{given}{closest(name.name, [*there, *handed])}"
+            ) from error
+
+    def _slot_of_handed(self, reference: Reference, references: list[Reference]) -> str:
+        key = reference.name.casefold()
+        name, value = self._handed[key]
+        if reference.at is not None:
+            raise QueryError(f"{name!r} comes from tables=, which has no versions; leave AT out")
+        if key not in self._slots:
+            if any(other.casefold() == key for other in self._names()):
+                warnings.warn(
+                    f"the lake has a table {name!r} too; this statement reads the one of tables=",
+                    stacklevel=6,  # _slot_of_handed, fill, Engine._query, Engine.query, Lake.sql, and who called that
+                )
+            times = sum(other.name.casefold() == key for other in references)
+            self._slots[key] = slot = self._new_slot()
+            self._plain[slot] = _as_arrow(name, value, once=times == 1)
+        return self._slots[key]
+
+    def _slot_of_names(self) -> str:
+        names = sorted({*self._names(), *(name for name, _ in self._handed.values())})
+        slot = self._new_slot()
+        self._plain[slot] = pa.table({"name": pa.array(names, pa.string())})
+        return slot
+
+
+def _as_arrow(name: str, value: Any, *, once: bool) -> Any:
+    """What DuckDB can scan: a table, a dataset, or a stream if it is read once."""
+    if isinstance(value, pads.Dataset):
+        return value
+    if isinstance(value, pa.Table | pa.RecordBatch):
+        table = pa.table(value)
+        return table.cast(_schema(table.schema))
+    try:
+        source = as_source(value)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"tables= {name!r}: {error}") from error
+    reader = pa.RecordBatchReader.from_batches(source.schema, (chunk.batch for chunk in source.chunks()))
+    reader = reader.cast(_schema(source.schema))
+    return reader if once else reader.read_all()
+
+
+def _schema(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([field.with_type(duckdb_type(field.type)) for field in schema])

@@ -40,7 +40,7 @@ class PointQuery:
     name: ClassVar[str] = "point_query"
     arms: ClassVar[dict[str, Arm]] = {name: reader.arm for name, reader in READERS.items()}
 
-    num_rows: int = field(default=16_000, metadata={"help": "rows in each layout; 16,000 are about 0.5 GB"})
+    num_rows: int = field(default=10_000, metadata={"help": "rows in each layout; 10,000 are about 0.3 GB"})
     median_nbytes: int = field(default=20_000, metadata={"help": "median size of an image"})
     batch_size: int = field(default=64, metadata={"help": "images a call"})
     num_calls: int = field(default=100, metadata={"help": "timed calls of a trial, at most"})

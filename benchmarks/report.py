@@ -76,7 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON files")
     parser.add_argument("--readme", type=Path, default=REPOSITORY / "README.md", help="file with the markers")
     options = parser.parse_args(arguments)
-    done = write_report(options.results, options.readme)
+    try:
+        done = write_report(options.results, options.readme)
+    except ValueError as error:
+        raise SystemExit(f"{options.readme}: {error}") from error
     print(f"{options.readme}: {', '.join(done) or 'no results yet'}")
 
 

@@ -17,6 +17,8 @@ from lakehouse.errors import (
 )
 from lakehouse.location import Location
 from lakehouse.schema import apply
+from lakehouse.snapshot import Snapshot, open_snapshot
+from lakehouse.sql import Engine, Result, TableName
 from lakehouse.table import Table
 
 if TYPE_CHECKING:
@@ -296,6 +298,48 @@ class Lake:
         """
         self._check_writable()
         return apply.apply(self.open_table(plan.table).snapshot(), plan, allow_destructive=allow_destructive)
+
+    def sql(
+        self,
+        query: str,
+        params: Mapping[str, Any] | Sequence[Any] | None = None,
+        *,
+        tables: Mapping[str, Any] | None = None,
+    ) -> Result:
+        """Ask DuckDB about the tables; it reads nothing else, and writes nothing.
+
+        Parameters
+        ----------
+        query
+            A SELECT. Versions are pinned now; it runs at the first fetch, once.
+        params
+            By name (``$w``) or by position (``?``).
+        tables
+            Arrow tables, DataFrames and readers to join with, by name.
+
+        Raises
+        ------
+        QueryError
+            SQL that does not parse or bind, or that is not a SELECT.
+        TableNotFoundError, VersionNotFoundError
+
+        Examples
+        --------
+        >>> lake = lh.connect(folder)
+        >>> _ = lake.create_table("pets", data=[{"kind": "cat"}, {"kind": "dog"}, {"kind": "cat"}])
+        >>> lake.sql("SELECT kind, count(*) FROM pets WHERE kind = $k GROUP BY 1", {"k": "cat"}).fetchall()
+        [('cat', 2)]
+        """
+        return self._engine.query(query, params, tables)
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return Engine(self._snapshot_of, self.table_names)
+
+    def _snapshot_of(self, table: TableName) -> Snapshot:
+        if table.branch is not None:
+            raise InvalidArgumentError("branches are not available yet")
+        return open_snapshot(self._location, table.name, table.version)
 
     def _check_writable(self) -> None:
         if self._read_only:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import stat
 import tempfile
+import threading
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +17,7 @@ from lakehouse._messages import clean
 from lakehouse.errors import InvalidArgumentError, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 
 @dataclass(frozen=True)
@@ -67,96 +71,143 @@ class Location:
         import fsspec
 
         with translated(f"opening {clean(self.uri)}"):
-            fs, root = fsspec.core.url_to_fs(self.uri, **fsspec_options(self.storage_options))
+            # Other writers' files must be seen: s3fs and gcsfs remember listings unless told not to.
+            options = {**fsspec_options(self.storage_options), "use_listings_cache": False}
+            fs, root = fsspec.core.url_to_fs(self.uri, **options)
         return fs, root.rstrip("/")
 
-    def read_bytes(self, name: str) -> bytes:
-        """Read a whole file; `FileNotFoundError` if there is none."""
-        if self.is_local:
-            return (self.path / name).read_bytes()
-        fs, root = self._remote
-        data: bytes = fs.cat_file(f"{root}/{name}")
-        return data
+    @contextmanager
+    def _reaching(self, verb: str, name: str) -> Iterator[str]:
+        """Give the path of a name; a missing file is for the caller, any other error is told as ours."""
+        absent: FileNotFoundError | None = None
+        with translated(f"{verb} {clean(f'{self.uri}/{name}'.rstrip('/'))}"):
+            try:
+                yield str(self.path / name) if self.is_local else f"{self._remote[1]}/{name}".rstrip("/")
+            except FileNotFoundError as error:
+                absent = error
+        if absent is not None:
+            raise absent
 
-    def write_bytes(self, name: str, data: bytes) -> None:
-        """Write a file whole or not at all, replacing an older one."""
-        if not self.is_local:
-            fs, root = self._remote
-            fs.pipe_file(f"{root}/{name}", data)
-            return
-        target = self.path / name
-        temporary = _write_aside(target, data)
-        temporary.replace(target)
+    def read_bytes(self, name: str) -> bytes:
+        """Read a whole file.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is none.
+        StorageError
+        """
+        with self._reaching("reading", name) as path:
+            return Path(path).read_bytes() if self.is_local else bytes(self._remote[0].cat_file(path))
+
+    def write_bytes(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        """Write a file whole or not at all, replacing an older one.
+
+        Parameters
+        ----------
+        name
+            The file, folders between are made.
+        data
+            Its bytes.
+        durable
+            Whether it must outlive a power cut; without, it may come back empty.
+        """
+        with self._reaching("writing", name) as path:
+            if self.is_local:
+                _write_aside(Path(path), data, durable=durable).replace(path)
+            else:
+                self._remote[0].pipe_file(path, data)
 
     def put_if_absent(self, name: str, data: bytes) -> bool:
-        """Write a file unless it exists; return whether it was written."""
-        if not self.is_local:
-            fs, root = self._remote
+        """Write a file unless it exists; of any number of callers at once, one is told True.
+
+        Raises
+        ------
+        StorageError
+        """
+        with self._reaching("writing", name) as path:
+            if not self.is_local:
+                return _create(self._remote[0], path, data)
+            temporary = _write_aside(Path(path), data)
             try:
-                fs.pipe_file(f"{root}/{name}", data, mode="create")
+                os.link(temporary, path)  # fails if the name is taken, on every POSIX file system
             except FileExistsError:
                 return False
+            finally:
+                temporary.unlink()
             return True
-        target = self.path / name
-        temporary = _write_aside(target, data)
-        try:
-            os.link(temporary, target)  # fails if the name is taken, on every POSIX file system
-        except FileExistsError:
-            return False
-        finally:
-            temporary.unlink()
-        return True
 
     def delete(self, name: str) -> None:
         """Remove a file or a folder with all it holds; nothing happens if it is not there."""
-        if self.is_local:
-            target = self.path / name
-            if target.is_dir():
-                import shutil
-
-                shutil.rmtree(target)
+        with suppress(FileNotFoundError), self._reaching("removing", name) as path:
+            if not self.is_local:
+                self._remote[0].rm(path, recursive=True)
+            elif Path(path).is_dir():
+                shutil.rmtree(path)
             else:
-                target.unlink(missing_ok=True)
-            return
-        fs, root = self._remote
-        if fs.exists(f"{root}/{name}"):
-            fs.rm(f"{root}/{name}", recursive=True)
+                Path(path).unlink()
 
     def listdir(self, name: str = "") -> list[str]:
-        """Return the sorted names in a folder, empty if it is not there."""
-        if self.is_local:
-            folder = self.path / name
-            return sorted(os.listdir(folder)) if folder.is_dir() else []
-        fs, root = self._remote
-        try:
-            found = fs.ls(f"{root}/{name}".rstrip("/"), detail=False)
-        except FileNotFoundError:
-            return []
-        return sorted(entry.rstrip("/").rpartition("/")[2] for entry in found)
+        """Return the sorted names in a folder, empty if it is not there; what a killed writer left aside is not named."""
+        with suppress(FileNotFoundError), self._reaching("listing", name) as path:
+            if self.is_local:
+                return sorted(e.name for e in Path(path).iterdir() if e.name[0] != ".") if Path(path).is_dir() else []
+            found = self._remote[0].ls(path, detail=False)
+            return sorted(entry.rstrip("/").rpartition("/")[2] for entry in found)
+        return []
 
     def exists(self, name: str = "") -> bool:
         """Whether a file or folder of that name is there."""
-        if self.is_local:
-            return (self.path / name).exists()
-        fs, root = self._remote
-        return bool(fs.exists(f"{root}/{name}".rstrip("/")))
+        with self._reaching("looking for", name) as path:
+            return Path(path).exists() if self.is_local else bool(self._remote[0].exists(path))
 
     def nbytes(self, name: str = "") -> int:
-        """Return the bytes of all files in a folder."""
-        if self.is_local:
-            return sum(e.stat().st_size for e in (self.path / name).rglob("*") if e.is_file())
-        fs, root = self._remote
-        return int(fs.du(f"{root}/{name}".rstrip("/")))
+        """Return the bytes of all files in a folder, 0 if it is not there."""
+        with suppress(FileNotFoundError), self._reaching("measuring", name) as path:
+            if self.is_local:
+                return sum(_size(entry) for entry in Path(path).rglob("*"))
+            return int(self._remote[0].du(path))
+        return 0
 
 
-def _write_aside(target: Path, data: bytes) -> Path:
+def _size(path: Path) -> int:
+    """Others write meanwhile: what is gone by now has no size."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
+# fsspec's memory file system asks whether a file is there and then writes it.
+_ONE_AT_A_TIME = threading.Lock()
+# What S3 answers where the name is taken; s3fs 2026.9 makes an EINVAL of it and keeps the answer as the cause.
+_TAKEN = {"PreconditionFailed", "ConditionalRequestConflict"}
+
+
+def _create(fs: Any, path: str, data: bytes) -> bool:
+    try:
+        with _ONE_AT_A_TIME if "memory" in fs.protocol else nullcontext():
+            fs.pipe_file(path, data, mode="create")
+    except FileExistsError:
+        return False
+    except OSError as error:
+        answer = getattr(error.__cause__, "response", {})
+        if answer.get("Error", {}).get("Code") in _TAKEN:
+            return False
+        raise
+    return True
+
+
+def _write_aside(target: Path, data: bytes, *, durable: bool = True) -> Path:
     """Write beside the target and flush: a file under its own name is always whole, even after power loss."""
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     with os.fdopen(handle, "wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     return Path(temporary)
 
 

@@ -1,11 +1,11 @@
 """The hash tells a change of what a function computes from a change of how it is written."""
 
 import ast
+import difflib
 import heapq
 import importlib
 import inspect
 import os
-import statistics
 import subprocess
 import sys
 import textwrap
@@ -88,7 +88,7 @@ def test_what_changes_no_result_changes_no_hash(load, edit):
     assert hash_code(load(edit).feature) == hash_code(load().feature)
 
 
-@pytest.mark.parametrize("module", [heapq, statistics, textwrap])
+@pytest.mark.parametrize("module", [heapq, difflib, textwrap])
 def test_reformatting_whole_modules_changes_no_hash(load, module):
     with open(module.__file__) as file:
         text = file.read()
@@ -234,6 +234,26 @@ def test_classes_are_covered_with_their_bases(load):
     assert hash_code(load(text=text.replace("def __call__", '"""doc"""\n\n        def __call__')).Embed) == first
     assert hash_code(load(text=text.replace("FACTOR = 2", "FACTOR = 3")).Embed) != first
     assert hash_code(load(text=text.replace("self.model = model", "self.model = None")).Embed) != first
+
+
+def test_the_fields_of_dataclasses_are_covered_by_source_and_by_value(load):
+    text = """
+    from dataclasses import dataclass
+    @dataclass(frozen=True)
+    class Options:
+        size: int = 3
+        mode: str = "fast"
+    OPTIONS = Options()
+    def f(x):
+        return x * OPTIONS.size
+    def g(x):
+        return x * Options(size=x).size
+    """
+    module = load(text=text)
+    by_value, by_source = load(text=text.replace("Options()", "Options(4)")), load(text=text.replace("= 3", "= 5"))
+    assert hash_code(module.f) != hash_code(by_value.f) != hash_code(by_source.f)
+    assert hash_code(module.g) == hash_code(by_value.g) != hash_code(by_source.g)
+    assert all(":py" not in hash_code(function).digest for function in (module.f, module.g))
 
 
 def test_a_file_edited_after_import_still_hashes_as_the_code_that_runs(load):

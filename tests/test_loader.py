@@ -108,8 +108,10 @@ def test_prefetching_changes_nothing_but_the_time(numbers, prefetch_batches):
 
 def test_no_more_is_under_way_than_was_allowed(numbers):
     begun = []
+
     def transform(row):
         return begun.append(int(row["x"])) or row
+
     batches = iter(loader(numbers, columns=["x"], batch_size=4, prefetch_batches=2, transform=transform))
     for received, _ in enumerate(batches, 1):
         assert len(begun) <= 4 * (received + 2)
@@ -298,6 +300,7 @@ def test_images_of_different_sizes_ask_for_a_transform(uneven):
 def test_a_transform_can_bring_them_to_one_size(uneven):
     def shrink(row):
         return {"pixels": row["image"][:, :8, :8], "label": row["label"]}
+
     one = loader(
         uneven,
         columns=["image", "label"],
@@ -314,6 +317,7 @@ def test_a_transform_can_bring_them_to_one_size(uneven):
 def test_collate_fn_gets_the_rows_and_makes_the_batch(uneven):
     def collate_fn(rows):
         return [tuple(row["image"].shape) for row in rows]
+
     one = loader(uneven, columns=["image", "label"], where="label != 4", batch_size=10, collate_fn=collate_fn)
     assert sorted(next(iter(one))) == [(3, 16, 8)] * 5 + [(3, 16, 24)] * 5
 

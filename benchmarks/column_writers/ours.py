@@ -51,6 +51,7 @@ class Ours:
         table = lh.connect(folder / "lake").create_table("media", schema=schema)
         for part in rows.parts(num_fragments):
             table.add(pa.RecordBatchReader.from_batches(rows.schema, part), progress=False)
+        assert len(table.snapshot().dataset.get_fragments()) == num_fragments
 
     def add(self) -> None:
         self._table.add_columns({"f": EXPRESSION})

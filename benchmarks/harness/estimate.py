@@ -62,5 +62,7 @@ def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> 
 
 
 def short(value: float) -> str:
-    """Print three significant digits, or all digits before the point where there are more."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    """Print three significant digits, one more just above 1 where overheads show, and all digits before the point."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.4g}" if 1 <= value < 2 else f"{value:.3g}"

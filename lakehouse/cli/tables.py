@@ -226,30 +226,35 @@ def add(
         OnBadRows,
         typer.Option("--on-bad-rows", metavar="raise|skip|record", help="What to do with files that are broken."),
     ] = OnBadRows.raise_,
+    label_from_folder: Annotated[
+        bool, typer.Option("--label-from-folder", help="Fill label with the name of the folder a file is in.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Add files as rows: each source is one version or none; after a kill the same call goes on."""
+    """Add files as rows: one version or none; after a kill the same call goes on."""
     table = open_newest(target)
     before = table.info()
-    results = [table.add(_source(source, kind, before), on_bad_rows=on_bad_rows.value) for source in sources]
-    written = sum(result.nbytes_written for result in results)
-    total = {
-        "version": results[-1].version,
-        "num_rows": sum(result.num_rows for result in results),
-        "num_failed": sum(result.num_failed for result in results),
-        "nbytes_written": written,
-        "nbytes_untouched": before.nbytes,
-    }
-    added = f"added {count(total['num_rows'], 'row')} as version {total['version']}"
-    told = [f"{added}: {format_nbytes(written)} written, {format_nbytes(before.nbytes)} untouched"]
-    if total["num_failed"]:
-        told.append(f"left out {count(total['num_failed'], 'file')}; lakehouse feature errors {target} names them")
-    Output(as_json).show(total, *told)
+    result = table.add(_source(sources, kind, before, label_from_folder), on_bad_rows=on_bad_rows.value)
+    added = f"added {count(result.num_rows, 'row')} as version {result.version}"
+    told = [f"{added}: {format_nbytes(result.nbytes_written)} written, {format_nbytes(before.nbytes)} untouched"]
+    if result.num_failed:
+        told.append(f"left out {count(result.num_failed, 'file')}; lakehouse feature errors {target} names them")
+    Output(as_json).show({**asdict(result), "nbytes_untouched": before.nbytes}, *told)
 
 
-def _source(source: str, kind: Kind | None, facts: TableInfo) -> Any:
-    found = kind or kind_of(source, [column.media for column in facts.columns if column.media])
-    return getattr(lh, _READERS[found])(source)
+def _source(sources: list[str], kind: Kind | None, facts: TableInfo, label_from_folder: bool) -> Any:
+    media = [column.media for column in facts.columns if column.media]
+    kinds = {kind or kind_of(source, media) for source in sources}
+    if len(kinds) > 1:
+        raise InvalidArgumentError(
+            f"sources of several kinds ({', '.join(sorted(kinds))}); add them one after the other"
+        )
+    found = kinds.pop()
+    if not label_from_folder:
+        return getattr(lh, _READERS[found])(sources)
+    if found == Kind.parquet:
+        raise InvalidArgumentError("Parquet files have their own columns; leave --label-from-folder out")
+    return getattr(lh, _READERS[found])(sources, label_from="folder")
 
 
 def kind_of(source: str, media: list[str]) -> Kind:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import lakehouse as lh
 from lakehouse.demo.steps import STEPS, Step
-from lakehouse.display import Figure, TableView, first_rows, format_nbytes, report_html
+from lakehouse.display import Figure, TableView, format_nbytes, report_html, spread_rows
 from lakehouse.errors import AlreadyExistsError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["DemoResult", "Step", "run_demo"]
 
 _DEFAULT = "lakehouse-demo"
-_REPORT_ROWS = 30
+_REPORT_ROWS = 28
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _report(folder: Path, figures: Mapping[str, Mapping[str, Any]]) -> str:
     lake = lh.connect(folder / "lake")
     tables = [lake.open_table(name) for name in lake.table_names()]
     views = [
-        TableView(t.info(), first_rows(t.snapshot(), _REPORT_ROWS), t.errors().to_pylist()) for t in tables if len(t)
+        TableView(t.info(), spread_rows(t.snapshot(), _REPORT_ROWS), t.errors().to_pylist()) for t in tables if len(t)
     ]
     first, second = figures["feature"], figures["killed"]
     written = first["nbytes_written"] + second["nbytes_written"]

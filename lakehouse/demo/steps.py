@@ -93,7 +93,7 @@ def tables(folder: Path) -> Step:
         source = folder / "files" / name
         if not source.exists():
             continue
-        result = table.add(read(f"{source}", label_from_folder=True), on_bad_rows="record", progress=False)
+        result = table.add(read(source, label_from="folder"), on_bad_rows="record", progress=False)
         figures[name] = result.num_rows
         told.append(f"{name}: {count(result.num_rows, 'row')}, {format_nbytes(result.nbytes_written)} written")
     seconds = time.perf_counter() - start
@@ -102,7 +102,7 @@ def tables(folder: Path) -> Step:
     code = (
         'lake = lh.connect("lake")\n'
         't = lake.create_table("pictures", schema="images")\n'
-        't.add(lh.read_images("files/pictures"), on_bad_rows="record")'
+        't.add(lh.read_images("files/pictures", label_from="folder"), on_bad_rows="record")'
     )
     return Step(
         "Three tables", code, (*told, f"all in {seconds:.1f} s"), figures | {"failed": len(errors), "seconds": seconds}

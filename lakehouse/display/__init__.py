@@ -5,7 +5,7 @@ thumbnails, and every page is bounded in bytes, so that a notebook stays small h
 Pages need neither scripts nor the network.
 """
 
-from lakehouse.display.notebook import first_rows, notebook_html
+from lakehouse.display.notebook import first_rows, notebook_html, spread_rows
 from lakehouse.display.page import Figure, TableView, report_html, table_html
 from lakehouse.display.text import count, format_nbytes, format_value, table_text
 
@@ -18,6 +18,7 @@ __all__ = [
     "format_value",
     "notebook_html",
     "report_html",
+    "spread_rows",
     "table_html",
     "table_text",
 ]

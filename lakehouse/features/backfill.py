@@ -377,9 +377,10 @@ def resolve(snapshot: Snapshot, columns: str | Sequence[str] | None) -> list[Fea
         wanted = list(snapshot.features.values())
     else:
         wanted = []
-        for name in snapshot.columns(columns):
+        for name in [columns] if isinstance(columns, str) else columns:
             feature = owner_of(snapshot.features, name)
             if feature is None:
+                snapshot.columns([name])
                 raise SchemaError(
                     f"{name!r} is not computed by anything; features are {', '.join(snapshot.features) or 'none'}; "
                     "declare one with add_columns({name: function or SQL expression})"

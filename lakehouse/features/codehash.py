@@ -7,7 +7,6 @@ default, a closed-over or module-level constant changes. The environment (Python
 from __future__ import annotations
 
 import builtins
-import dis
 import functools
 import hashlib
 import json
@@ -27,10 +26,11 @@ from uuid import UUID
 import numpy as np
 import pyarrow as pa
 
+from lakehouse.features.bytecode import bytecode_definition
 from lakehouse.features.sourcecode import Definition, definition_of, function_codes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 __all__ = ["CodeHash", "hash_code", "hash_values", "is_installed"]
 
@@ -174,6 +174,9 @@ class _Walk:
     def _class(self, cls: type) -> object:
         if not self._is_ours(cls):
             return ["external", _top(cls.__module__), cls.__qualname__]
+        names = getattr(cls, "_fields", None)
+        if names is not None and issubclass(cls, tuple) and definition_of(cls) is None:
+            return ["namedtuple", self.cover([names, getattr(cls, "_field_defaults", {})], cls.__qualname__)]
         codes = function_codes(cls)
         namespace: dict[str, Any] = dict(vars(sys.modules.get(cls.__module__, builtins)))
         for function in (member for member in vars(cls).values() if isinstance(member, FunctionType)):
@@ -183,16 +186,14 @@ class _Walk:
         return [*self._definition(cls, codes, namespace), bases]
 
     def _definition(self, target: Any, codes: list[CodeType], namespace: Mapping[str, Any]) -> list[object]:
-        definition = definition_of(target) or self._from_bytecode(target, codes)
-        return [definition.text, self._loads(definition, namespace)]
-
-    def _from_bytecode(self, target: Any, codes: list[CodeType]) -> Definition:
+        definition = definition_of(target)
+        if definition is not None:
+            return [definition.text, self._loads(definition, namespace)]
         self.used_bytecode = True
-        text = [_bytecode(code) for code in codes]
-        if isinstance(target, type):
-            written = {k: v for k, v in vars(target).items() if not k.startswith("__")}
-            text.append({k: _constant(v) for k, v in written.items() if _constant(v) is not None})
-        return Definition(["bytecode", text], *_bytecode_chains(codes))
+        definition = bytecode_definition(codes)
+        written = vars(target) if isinstance(target, type) else {}
+        constants = {name: _constant(value) for name, value in written.items() if not name.startswith("__")}
+        return [definition.text, constants, self._loads(definition, namespace)]
 
     def _loads(self, definition: Definition, namespace: Mapping[str, Any]) -> list[object]:
         tokens: list[object] = []
@@ -286,30 +287,3 @@ def _contents(cells: Mapping[str, Any]) -> dict[str, Any]:
         except ValueError:  # not assigned yet
             continue
     return held
-
-
-def _bytecode(code: CodeType) -> object:
-    constants = [_bytecode(item) if isinstance(item, CodeType) else repr(item) for item in code.co_consts]
-    names = [code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars]
-    return [code.co_code.hex(), constants, [list(each) for each in names], code.co_argcount, code.co_flags]
-
-
-def _bytecode_chains(codes: Iterable[CodeType]) -> tuple[tuple[tuple[str, ...], ...], frozenset[str]]:
-    chains: dict[tuple[str, ...], None] = {}
-    state: set[str] = set()
-    waiting = [(code, frozenset(code.co_freevars)) for code in codes]
-    while waiting:
-        code, free = waiting.pop(0)
-        waiting.extend((item, free) for item in code.co_consts if isinstance(item, CodeType))
-        chain: tuple[str, ...] = ()
-        for step in dis.get_instructions(code):
-            if step.opname in ("LOAD_ATTR", "LOAD_METHOD") and chain:
-                chain = (*chain, step.argval)
-                continue
-            if chain:
-                chains[chain] = None
-            outer = step.opname in ("LOAD_GLOBAL", "LOAD_NAME") or (step.opname == "LOAD_DEREF" and step.argval in free)
-            chain = (step.argval,) if outer else ()
-            if step.opname == "STORE_GLOBAL":
-                state.add(step.argval)
-    return tuple(chains), frozenset(state)

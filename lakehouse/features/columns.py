@@ -46,6 +46,7 @@ class Declaration:
     inputs: tuple[str, ...] = ()
     code_hash: str = ""
     arguments: dict[str, Any] | None = None
+    label: str | None = None
 
 
 def add_columns(snapshot: Snapshot, columns: Mapping[str, UDF | str | pa.Field]) -> int:
@@ -94,7 +95,7 @@ def declaration(snapshot: Snapshot, name: str, what: UDF | str | pa.Field) -> De
                     raise no_column(given, snapshot.schema.names)
             outputs = what.outputs if len(what.outputs) > 1 else {name: next(iter(what.outputs.values()))}
             fields = tuple(pa.field(column, data_type) for column, data_type in outputs.items())
-            return Declaration(fields, "udf", what.name, tuple(what.inputs), what.code_hash, what.arguments)
+            return Declaration(fields, "udf", what.name, tuple(what.inputs), what.code_hash, what.arguments, name)
         case str():
             inputs = expression_inputs(what, snapshot.schema.names)
             field = pa.field(name, expression_type(snapshot, what))
@@ -269,6 +270,7 @@ def _new_fields(dataset: Any, wanted: Declaration) -> list[pa.Field]:
         declared_at=_now(),
         token=token,
         arguments=wanted.arguments,
+        label=wanted.label if len(names) > 1 else None,
     )
     tied = [f.with_metadata({**(f.metadata or {}), TOKEN: token.encode()}) for f in wanted.fields]
     return [*tied, pa.field(feature.stamp, pa.int32(), metadata={STAMP: token.encode(), FEATURE: feature.record()})]

@@ -135,7 +135,9 @@ def _function_node(code: CodeType) -> _Node | None:
 
 def _class_node(cls: type) -> _Node | None:
     codes = function_codes(cls)
-    filename = codes[0].co_filename if codes else _globals_of(cls).get("__file__")
+    # What dataclasses and their like add to a class is generated and has no file.
+    written = (code.co_filename for code in codes if _file(code.co_filename) is not None)
+    filename = next(written, _globals_of(cls).get("__file__"))
     file = _file(filename) if isinstance(filename, str) else None
     try:
         if file is None or not all(file.runs(code) for code in codes if code.co_filename == filename):

@@ -56,6 +56,8 @@ class Feature:
         Ties stamp and columns.
     arguments
         What the function's class was called with; None for a plain function or an expression.
+    label
+        What a feature of several columns was called when it was declared; another word for any of them.
     """
 
     columns: tuple[str, ...]
@@ -68,6 +70,7 @@ class Feature:
     declared_at: str
     token: str
     arguments: dict[str, Any] | None = field(default=None, hash=False)
+    label: str | None = None
 
     @property
     def name(self) -> str:
@@ -166,8 +169,9 @@ def feature_columns(features: Mapping[str, Feature]) -> tuple[str, ...]:
 
 
 def owner_of(features: Mapping[str, Feature], column: str) -> Feature | None:
-    """Return the feature that fills a column."""
-    return next((feature for feature in features.values() if column in feature.columns), None)
+    """Return the feature that fills a column, or that was declared under this label."""
+    owners = (feature for feature in features.values() if column in feature.columns)
+    return next(owners, None) or next((feature for feature in features.values() if feature.label == column), None)
 
 
 def input_names(feature: Feature, field_ids: Mapping[str, int]) -> list[str]:

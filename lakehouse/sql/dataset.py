@@ -45,7 +45,6 @@ class SnapshotDataset(pads.Dataset):  # type: ignore[misc]  # pyarrow is untyped
     def __init__(self, snapshot: Snapshot, carried: Mapping[str, str]) -> None:
         self._snapshot = snapshot
         self._carried = carried
-        self.columns_read: list[str] = []
         self.error: LakehouseError | None = None  # DuckDB keeps only the text of what is raised here
 
     @property
@@ -72,23 +71,29 @@ class SnapshotDataset(pads.Dataset):  # type: ignore[misc]  # pyarrow is untyped
         filtered = [] if where is None else _mentioned(where, self.schema.names)
         needed = list(dict.fromkeys([*columns, *filtered]))
         stored = [name for name in needed if name != ROW_ID and name not in self._carried]
-        self.columns_read = stored
-        with_row_id = len(stored) < len(needed) or not stored
-        lance_columns = [name for name in needed if name in stored or name == ROW_ID]
-        if with_row_id and ROW_ID not in lance_columns:
-            lance_columns.append(ROW_ID)
-        pushed = where if where is not None and self._answered_alike(filtered, where) else None
-        scanner = self._snapshot.dataset.scanner(
-            columns=lance_columns,
-            filter=pushed,
-            batch_size=self._batch_size(stored),
-            batch_readahead=_READAHEAD,
-            blob_handling="all_binary",
-        )
-        if where is None and all(self._is_as_stored(name) for name in columns):
-            return scanner
+        if any(types.is_bytes_media(self._snapshot.schema.field(name)) for name in stored):
+            reader = reads.scan(self._snapshot, stored, with_row_id=True)
+        else:
+            pushed = where if where is not None and self._answered_alike(filtered, where) else None
+            scanner = self._lance_scanner(needed, stored, pushed)
+            if where is None and all(self._is_as_stored(name) for name in columns):
+                return scanner
+            reader = scanner.to_reader()
         shown = {name: self._expression(name) for name in columns}
-        return pads.Scanner.from_batches(scanner.to_reader(), columns=shown, filter=where)
+        return pads.Scanner.from_batches(reader, columns=shown, filter=where)
+
+    def _lance_scanner(self, needed: list[str], stored: list[str], pushed: pc.Expression | None) -> Any:
+        fields = [self._snapshot.schema.field(name) for name in stored]
+        width = 8 + sum(_width(field.type) for field in fields)
+        columns = [name for name in needed if name in stored or name == ROW_ID]
+        if len(columns) < len(needed) and ROW_ID not in columns:
+            columns.append(ROW_ID)  # what carried media are made of
+        return self._snapshot.dataset.scanner(
+            columns=columns,
+            filter=pushed,
+            batch_size=max(_MIN_ROWS, min(_MAX_ROWS, _BATCH_NBYTES // width)),
+            batch_readahead=_READAHEAD,
+        )
 
     def _is_as_stored(self, name: str) -> bool:
         if name == ROW_ID:
@@ -108,14 +113,6 @@ class SnapshotDataset(pads.Dataset):  # type: ignore[misc]  # pyarrow is untyped
         if "FieldRef." in str(where) or ROW_ID in names:
             return False
         return all(_compares_alike(self._snapshot.schema.field(name).type) for name in names)
-
-    def _batch_size(self, stored: list[str]) -> int:
-        fields = [self._snapshot.schema.field(name) for name in stored]
-        media = [field.name for field in fields if types.is_bytes_media(field)]
-        if media:
-            return reads.rows_per_batch(self._snapshot, media)
-        width = sum(_width(field.type) for field in fields) + 8
-        return max(_MIN_ROWS, min(_MAX_ROWS, _BATCH_NBYTES // width))
 
 
 def duckdb_type(data_type: pa.DataType) -> pa.DataType:

@@ -135,7 +135,7 @@ class _Uses:
             passes = node["subquery_type"] == "EXISTS"
         elif kind in ("BASE_TABLE", "SUBQUERY"):
             passes = True
-            self.all |= bool(node["column_name_alias"])
+            self.all |= bool(node["column_name_alias"]) and _reads_tables(node)
         for entry in (node.get("cte_map") or {}).get("map", ()):
             self._cte(entry["value"])
         for key, child in node.items():
@@ -143,7 +143,7 @@ class _Uses:
                 self.visit(child, passes=passes)
 
     def _cte(self, value: Node) -> None:
-        self.all |= bool(value["aliases"])
+        self.all |= bool(value["aliases"]) and _reads_tables(value)
         self.visit({k: v for k, v in value.items() if k != "aliases"}, passes=True)
 
     def _select(self, node: Node, *, passes: bool) -> None:
@@ -186,6 +186,10 @@ class _Uses:
                         self.all = True
                     else:
                         self.visit(items[position - 1])
+
+
+def _reads_tables(tree: Node) -> bool:
+    return any(node.get("type") == "BASE_TABLE" for node in walk(tree))
 
 
 def _is_star(item: Node) -> bool:

@@ -51,7 +51,6 @@ class Sandbox:
             with translated("opening DuckDB"):
                 self._connection = duckdb.connect(":memory:", config=options)
                 self._connection.execute("SET GLOBAL TimeZone = 'UTC'")  # the same answers on every machine
-                self._connection.execute("SET GLOBAL enable_progress_bar = false")
                 self._connection.execute("SET GLOBAL lock_configuration = true")
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)

@@ -157,8 +157,8 @@ def _unparsed(cursor: duckdb.DuckDBPyConnection, text: str, message: str) -> Que
     try:
         kinds = [statement.type.name for statement in cursor.extract_statements(text)]
     except duckdb.Error as error:
-        advice = "\nwrite AT (VERSION => 'v1') for a tag" if 'at or near "tag"' in str(error).lower() else ""
-        return QueryError(f"the SQL does not parse: {error}{advice}")
+        advice = "\nAT goes as in: pets p AT (VERSION => 3), or 'v1' for a tag; the alias stands before it"
+        return QueryError(f"the SQL does not parse: {error}{advice if ' at (' in text.lower() else ''}")
     other = [kind for kind in kinds if kind != "SELECT"]
     if not kinds:
         return QueryError("the statement is empty")

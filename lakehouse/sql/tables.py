@@ -72,9 +72,9 @@ class Tables:
         value_of
             Computes the expression of an AT clause.
         """
+        references = planner.references(statement)
         for node in planner.show_tables(statement):
             planner.fill_plain(node, self._slot_of_names())
-        references = planner.references(statement)
         named = planner.names_row_id(statement)
         shown: dict[int, str] = {}
         for reference in references:
@@ -125,8 +125,10 @@ class Tables:
     def _open(self, name: TableName) -> Snapshot:
         try:
             return self._resolve(name)
-        except TableNotFoundError as error:
+        except (TableNotFoundError, InvalidArgumentError) as error:  # the latter: 'a.parquet', no name of a table
             there = self._names()
+            if name.name in there:
+                raise
             same = [other for other in there if other.casefold() == name.name.casefold()]
             if len(same) == 1 and same[0] != name.name:  # SQL knows no case
                 return self._resolve(planner.TableName(same[0], name.version, name.branch))

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lakehouse._lance import lance
 from lakehouse._messages import Outcome, classify
-from lakehouse.errors import ConflictError, LakehouseError, translate
+from lakehouse.errors import ConflictError, LakehouseError, translate, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -56,8 +56,10 @@ class Budget:
         """Yield the pauses between attempts: exponential with full jitter, until the time is up."""
         end = time.monotonic() + self.timeout_s
         bound = self.first_wait_s
-        while time.monotonic() < end:
+        while True:
             yield random.uniform(0, bound)  # noqa: S311 - spreads writers, no secret
+            if time.monotonic() >= end:
+                return
             bound = min(2 * bound, self.longest_wait_s)
 
 
@@ -75,7 +77,7 @@ def newest(table: Location) -> Any:
     return lance.dataset(table.uri, storage_options=dict(table.storage_options) or None)
 
 
-def retrying(table: Location, attempt: Callable[[Any], T], asked: str, budget: Budget = Budget()) -> T:  # noqa: B008 - frozen
+def retrying(table: Location, attempt: Callable[[Any], T], asked: str, budget: Budget = Budget()) -> T:
     """Run `attempt` on the newest version until no other commit gets in between.
 
     Parameters
@@ -115,7 +117,7 @@ def commit_operation(
     asked: str,
     *,
     commit_id: str | None = None,
-    budget: Budget = Budget(),  # noqa: B008 - frozen
+    budget: Budget = Budget(),
 ) -> Committed | None:
     """Commit an operation built here, exactly once.
 
@@ -148,41 +150,72 @@ def commit_operation(
     commit_id = commit_id or uuid.uuid4().hex
     properties = {ID: commit_id, AUTHOR: author(), OPERATION: asked, **properties}
     for attempts, wait in enumerate(budget.waits(), 1):
-        dataset = newest(table)
-        operation = build(dataset)
+        with translated(asked):
+            dataset = newest(table)
+            operation = build(dataset)
         if operation is None:
             return None
         transaction = lance.Transaction(dataset.version, operation, transaction_properties=properties)
-        try:
-            version = lance.LanceDataset.commit(
-                table.uri, transaction, storage_options=dict(table.storage_options) or None
-            ).version
-        except Exception as error:
-            if classify(error) is Outcome.UNKNOWN:
-                landed = find(table, commit_id, dataset.version)
-                if landed is None:
-                    raise translate(error, asked) from error
-                return Committed(landed, commit_id, attempts)
-        else:
-            if has_landed(table, version, files_of(operation)):
-                return Committed(version, commit_id, attempts)
+        version = _commit_once(table, transaction, commit_id, asked)
+        if version is not None:
+            return Committed(version, commit_id, attempts)
         time.sleep(wait)
     raise _exhausted(asked, budget)
+
+
+def _commit_once(table: Location, transaction: Any, commit_id: str, asked: str) -> int | None:
+    """Return the version it became, None if somebody else was first."""
+    options = dict(table.storage_options) or None
+    try:
+        version = lance.LanceDataset.commit(table.uri, transaction, storage_options=options).version
+    except Exception as error:
+        # Whatever the answer was, the commit may have got there and the answer lost: the log knows.
+        with translated(asked):
+            landed = find(table, commit_id, transaction.read_version)
+        if landed is None and classify(error) is Outcome.UNKNOWN:
+            raise translate(error, asked) from error
+        return landed
+    with translated(asked):
+        return int(version) if has_landed(table, version, files_of(transaction.operation)) else None
 
 
 def has_landed(table: Location, version: int, files: frozenset[str]) -> bool:
     """Whether a commit that was reported as `version` is in the table's line of versions.
 
-    The manifest alone proves nothing: a recycled number has one too. Its files must be in the newest version, or
-    at least in the version right after it, which then removed them knowingly.
+    The manifest alone proves nothing: a recycled number has one too. Its files must be in the newest version, or the
+    version right after it has them, or took them away knowingly.
     """
     now = newest(table)
     if now.version == version or files & data_files(now):
         return True
     try:
-        return bool(files & data_files(now.checkout_version(version + 1)))
-    except (OSError, ValueError):
+        following = now.checkout_version(version + 1)
+    except (OSError, ValueError) as error:
+        if classify(error) is not Outcome.GONE:
+            raise
+        # Clean-up takes older versions first. Where ours is there and the next one is not, ours was written after
+        # the clean-up, under a number that had been used before.
+        return transaction_of(now, version) is None
+    return bool(files & data_files(following)) or _took_away(now, version, files)
+
+
+def _took_away(dataset: Any, version: int, files: frozenset[str]) -> bool:
+    """Whether the commit after `version` says itself that it replaced fragments with these files."""
+    transaction = transaction_of(dataset, version + 1)
+    if transaction is None:
         return False
+    match operation := transaction.operation:
+        case lance.LanceOperation.Rewrite():
+            old = (fragment for group in operation.groups for fragment in group.old_fragments)
+            return any(file.path in files for fragment in old for file in fragment.files)
+        case lance.LanceOperation.Delete():
+            gone = set(operation.deleted_fragment_ids)
+        case lance.LanceOperation.Update():
+            gone = set(operation.removed_fragment_ids)
+        case _:
+            return isinstance(operation, lance.LanceOperation.Overwrite | lance.LanceOperation.Restore)
+    ours = dataset.checkout_version(version).get_fragments()
+    return any(f.fragment_id in gone and any(file.path in files for file in f.data_files()) for f in ours)
 
 
 def data_files(dataset: Any) -> frozenset[str]:
@@ -198,9 +231,9 @@ def files_of(operation: Any) -> frozenset[str]:
 
 
 def find(table: Location, commit_id: str, after: int) -> int | None:
-    """Return the version that a transaction became, looking at every version later than `after`."""
+    """Return the version that a transaction became, looking at every version later than `after`, newest first."""
     dataset = newest(table)
-    return next((v for v in range(after + 1, dataset.version + 1) if id_of(dataset, v) == commit_id), None)
+    return next((v for v in range(dataset.version, after, -1) if id_of(dataset, v) == commit_id), None)
 
 
 def id_of(dataset: Any, version: int) -> str | None:
@@ -210,11 +243,23 @@ def id_of(dataset: Any, version: int) -> str | None:
 
 
 def transaction_of(dataset: Any, version: int) -> Any | None:
-    """Return the transaction that made a version; None if its file was cleaned up."""
+    """Return the transaction that made a version; None if the version was cleaned up."""
     try:
         return dataset.read_transaction(version)
-    except (OSError, ValueError):
-        return None
+    except (OSError, ValueError) as error:
+        # Anything else, a store out of reach say, must not read as "was never committed".
+        if classify(error) is Outcome.GONE:
+            return None
+        raise
+
+
+def stored_ids(dataset: Any) -> dict[str, frozenset[int]]:
+    """Return the field ids data files may know each column by: a struct or list by its leaves, a blob by itself."""
+
+    def below(field: Any) -> frozenset[int]:
+        return frozenset({int(field.id())}).union(*(below(child) for child in field.children()))
+
+    return {field.name(): below(field) for field in dataset.lance_schema.fields()}
 
 
 def author() -> str:

@@ -62,6 +62,13 @@ class WriteResult:
         Bytes added to the table's folder.
     num_resumed
         Rows found finished from a call that was killed.
+
+    Examples
+    --------
+    >>> table = lh.connect(folder).create_table("pets", data=[{"x": 1}])
+    >>> result = table.add([{"x": 2}, {"x": 3}], progress=False)
+    >>> result.num_rows, result.num_failed, result.version == table.version
+    (2, 0, True)
     """
 
     version: int

@@ -23,7 +23,7 @@ from lakehouse.table import Table
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from lakehouse.creation import AnySchema
     from lakehouse.schema.steps import Plan
@@ -302,7 +302,7 @@ class Lake:
     def sql(
         self,
         query: str,
-        params: Mapping[str, Any] | Sequence[Any] | None = None,
+        params: Mapping[str, Any] | list[Any] | tuple[Any, ...] | None = None,
         *,
         tables: Mapping[str, Any] | None = None,
     ) -> Result:

@@ -148,7 +148,7 @@ class Location:
                 Path(path).unlink()
 
     def listdir(self, name: str = "") -> list[str]:
-        """Return the sorted names in a folder, empty if it is not there; what a killed writer left aside is not named."""
+        """Return the sorted names in a folder, empty if it is not there; leftovers of killed writers are not named."""
         with suppress(FileNotFoundError), self._reaching("listing", name) as path:
             if self.is_local:
                 return sorted(e.name for e in Path(path).iterdir() if e.name[0] != ".") if Path(path).is_dir() else []

@@ -90,9 +90,9 @@ nasty = st.text() | st.sampled_from(
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    captions=st.lists(nasty, max_size=20),
+    captions=st.lists(nasty, max_size=6),
     name=nasty.filter(bool),
     failures=st.lists(nasty, max_size=30),
     bound=st.integers(16_000, 60_000),

@@ -20,7 +20,6 @@ OPT_OUT = re.compile(r"<!-- not run: \S.* -->")
 FENCE = re.compile(r"^```(?P<language>\w*)$")
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)(?P<path>[^)#\s]+)")
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-LONGEST_EXAMPLE_S = 10
 LONGEST_EXAMPLE_LINES = 40
 
 
@@ -109,16 +108,20 @@ def test_a_page_is_read_as_meant(tmp_path):
 def test_every_example_is_short_and_runs_alone(path, tmp_path):
     assert re.fullmatch(r"\d\d(_[a-z]+){2,}\.py", path.name)
     assert len(path.read_text().splitlines()) <= LONGEST_EXAMPLE_LINES
+    before = os.times()
     done = subprocess.run(
         [sys.executable, "-W", "error::DeprecationWarning:__main__", path],
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=LONGEST_EXAMPLE_S,
+        timeout=60,
         check=False,
     )
+    after = os.times()
     assert done.returncode == 0, done.stderr
     assert done.stdout
+    # its own seconds, not those of whoever shares the machine
+    assert (after.children_user + after.children_system) - (before.children_user + before.children_system) < 10
     assert ast.get_docstring(ast.parse(path.read_text()))
 
 
@@ -145,16 +148,17 @@ def public():
 
 
 @pytest.mark.parametrize(("name", "value"), [*public()], ids=[name for name, _ in public()])
-def test_every_public_name_is_described_with_an_example(name, value):
+def test_every_public_name_is_described(name, value):
     described = inspect.unwrap(getattr(value, "__func__", value))
-    assert inspect.getdoc(described), f"{name} has no docstring"
-    if name.count(".") == 1 and isinstance(value, property):
-        return  # an attribute needs a line, not a session
-    path = f"{value.__module__}.{name}" if hasattr(value, "__module__") else f"{described.__module__}.{name}"
-    codes = {code for code, _ in validate(path)["errors"]}
-    assert "EX01" not in codes, f"{name} has no Examples section"
-    assert ">>>" in inspect.getdoc(described)
-    assert not codes & {"PR02", "PR03", "SS01", "SS06"}, validate(path)["errors"]
+    text = inspect.getdoc(described)
+    assert text, f"{name} has no docstring"
+    if isinstance(value, property):
+        return
+    found = validate(f"{described.__module__}.{name}")["errors"]
+    assert not {code for code, _ in found} & {"PR02", "PR03", "SS01", "SS06"}, found
+    owner, _, method = name.partition(".")
+    if not method or owner in ("Lake", "Table"):
+        assert ">>>" in text.partition("Examples\n--------")[2], f"{name} has no example"
 
 
 def test_documented_errors_are_errors_there_are():
@@ -179,7 +183,7 @@ def verbs(command, words=()):
 def test_every_command_is_documented():
     import typer
 
-    from lakehouse.cli import app
+    from lakehouse.cli.app import app
 
     text = "\n".join(page.read_text() for page in pages())
     missing = [verb for verb in verbs(typer.main.get_command(app)) if f"lakehouse {verb}" not in text]

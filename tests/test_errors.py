@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import lakehouse as lh
 from lakehouse import errors
 from lakehouse._lance import lance
 from lakehouse._messages import Outcome, classify, clean
@@ -587,3 +588,51 @@ def test_translation_is_safe_from_many_threads(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         kinds = set(pool.map(lambda _: type(raised(lambda: dataset.to_table(filter="nope = 1"))), range(32)))
     assert kinds == {errors.FilterError}
+
+
+# --- what a user sees of all that
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda table: table.to_arrow(),
+        lambda table: table.take([3]),
+        lambda table: table.head(),
+        lambda table: table.count_rows("width > 1"),
+        lambda table: table.update(values={"width": 1}),
+        lambda table: [*table.to_batches()],
+        lambda table: [*table.loader(columns=["width"], batch_size=4)],
+        lambda table: table._repr_html_(),
+    ],
+    ids=["to_arrow", "take", "head", "count_rows", "update", "to_batches", "loader", "html"],
+)
+@pytest.mark.parametrize("part", ["data", "_deletions"])
+def test_whoever_reads_a_damaged_table_is_told_so(lake, pets, part, call):
+    pets.delete("split = 'val'")
+    damage(pets, part, cut_to(0.5))
+    error = raised(lambda: call(lh.connect(lake.uri).open_table("pets")))
+    assert type(error) is errors.CorruptTableError
+    assert "pets" in str(error)
+
+
+def test_sql_over_a_damaged_table_says_so(lake, pets):
+    damage(pets, "data", cut_to(0.5))
+    error = raised(lambda: lh.connect(lake.uri).sql("SELECT width FROM pets").fetchall())
+    assert type(error) is errors.CorruptTableError
+
+
+def test_a_lake_lists_its_tables_beside_a_damaged_one(lake, pets):
+    damage(pets, "_versions", cut_to(0.5))
+    assert lh.connect(lake.uri).table_names() == ["pets"]
+    assert type(raised(lambda: lake.open_table("pets"))) is errors.CorruptTableError
+
+
+@pytest.mark.parametrize("uri", ["zz://bucket/lake", "/proc/nowhere/lake"])
+def test_a_lake_in_a_place_that_is_not_there_is_a_storage_error(uri):
+    assert type(raised(lambda: lh.connect(uri).create_table("t", data=[{"id": 1}]))) is errors.StorageError
+
+
+def test_a_lake_in_a_file_is_a_storage_error(tmp_path):
+    (tmp_path / "file").write_text("x")
+    assert type(raised(lambda: lh.connect(tmp_path / "file").table_names())) is errors.StorageError

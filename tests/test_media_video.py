@@ -80,7 +80,7 @@ def test_a_pace_slower_than_key_frames_seeks_and_finds_the_same_frames(kind):
     assert all(np.array_equal(image, there[n]) for image, n in zip(shown, (0, 150, 300), strict=True))
 
 
-@given(kinds, st.integers(0, 55), st.integers(4, 60))
+@given(st.sampled_from(sorted(set(VIDEOS) - {"webm vp8"})), st.integers(0, 55), st.integers(4, 60))
 @settings(max_examples=40, deadline=None)
 def test_a_clip_holds_its_frames_bit_by_bit(kind, start, length):
     end = min(start + length, 60)
@@ -88,6 +88,11 @@ def test_a_clip_holds_its_frames_bit_by_bit(kind, start, length):
     wanted = FRAMES[kind][start:end]
     assert len(wanted) <= len(cut) <= len(wanted) + 3
     assert all(np.array_equal(a, b) for a, b in zip(cut, wanted, strict=False))
+
+
+def test_a_clip_that_cannot_be_an_mp4_begins_at_the_key_frame():
+    cut = all_frames(clip(io.BytesIO(MADE["webm vp8"]), 30 / FPS, 50 / FPS))
+    assert [number("webm vp8", pixels) for pixels in cut] == list(range(20, 50))
 
 
 def test_a_clip_keeps_its_sound():
@@ -101,9 +106,9 @@ def test_a_clip_keeps_its_sound():
 def test_one_frame_of_a_long_video_does_not_read_it_all():
     file = CountingFile(video(num_frames=250, gop=25, width_px=160, height_px=120, busy=True))
     nbytes = len(file.getvalue())
-    assert nbytes > 4_000_000
+    assert nbytes > 2_000_000
     video_info(file)
-    assert file.nbytes_read < 0.05 * nbytes + 200_000
+    assert file.nbytes_read < 0.1 * nbytes
     file.nbytes_read = 0
     frame_at(file, 7.3)
     assert file.nbytes_read < 0.2 * nbytes

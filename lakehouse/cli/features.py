@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -24,23 +23,8 @@ from lakehouse.display import count, format_nbytes
 __all__ = ["register"]
 
 
-class Only(StrEnum):
-    """Which rows a backfill computes."""
-
-    missing = "missing"
-    stale = "stale"
-    failed = "failed"
-    all = "all"
-
-
-class OnError(StrEnum):
-    """What a row that fails does to a backfill."""
-
-    record = "record"
-    raise_ = "raise"
-    null = "null"
-
-
+Only = Literal["missing", "stale", "failed", "all"]
+OnError = Literal["record", "raise", "null"]
 _Udf = Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="A UDF; the current folder is searched.")]
 
 
@@ -135,7 +119,7 @@ def backfill(
     num_workers: Annotated[int, typer.Option("--num-workers", metavar="N", min=0, help="Processes; 0: this one.")] = 0,
     on_error: Annotated[
         OnError, typer.Option("--on-error", metavar="record|raise|null", help="What a row does that fails.")
-    ] = OnError.record,
+    ] = "record",
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many rows.", show_default=False)
     ] = None,
@@ -145,19 +129,19 @@ def backfill(
     """Fill feature columns where they are missing or stale; what a killed run computed is kept."""
     table = open_newest(target)
     before = table.info().nbytes
-    result = table.backfill(
-        columns or None,
-        udf=load_udf(udf) if udf else None,
-        where=where,
-        only=only.value if only else None,
-        num_workers=num_workers,
-        on_error=on_error.value,
-        limit=limit,
-        dry_run=dry_run,
-    )
+    options: dict[str, Any] = {
+        "udf": load_udf(udf) if udf else None,
+        "where": where,
+        "only": only,
+        "num_workers": num_workers,
+        "on_error": on_error,
+        "limit": limit,
+    }
     if dry_run:
-        Output(as_json).show(asdict(result), fields(asdict(result)))
+        plan = asdict(table.backfill(columns or None, **options, dry_run=True))
+        Output(as_json).show(plan, fields(plan))
         return
+    result = table.backfill(columns or None, **options)
     filled = f"filled {result.num_filled:,} of {count(result.num_rows, 'row')} as version {result.version}"
     told = [
         f"{filled}: {result.num_computed:,} computed, {result.num_resumed:,} kept from a run that was killed",

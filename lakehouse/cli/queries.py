@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from enum import StrEnum
 from itertools import islice
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -36,14 +35,8 @@ __all__ = ["register"]
 _SHOWN_ROWS = 50
 
 
-class IndexKind(StrEnum):
-    """Kinds of index."""
-
-    ivf_pq = "ivf-pq"
-    btree = "btree"
-
-
-_INDEXES = {IndexKind.ivf_pq: "IvfPq", IndexKind.btree: "BTree"}
+IndexKind = Literal["ivf-pq", "btree"]
+_INDEXES = {"ivf-pq": "IvfPq", "btree": "BTree"}
 
 
 def register(app: typer.Typer) -> None:

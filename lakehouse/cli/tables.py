@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -40,30 +39,12 @@ if TYPE_CHECKING:
 __all__ = ["kind_of", "register"]
 
 
-class Kind(StrEnum):
-    """What files are read as."""
+Kind = Literal["images", "videos", "texts", "parquet"]
+OnBadRows = Literal["raise", "skip", "record"]
+OnDuplicateKey = Literal["raise", "skip"]
 
-    images = "images"
-    videos = "videos"
-    texts = "texts"
-    parquet = "parquet"
-
-
-class OnBadRows(StrEnum):
-    """What becomes of a file that cannot be stored."""
-
-    raise_ = "raise"
-    skip = "skip"
-    record = "record"
-
-
-_READERS = {
-    Kind.images: "read_images",
-    Kind.videos: "read_videos",
-    Kind.texts: "read_texts",
-    Kind.parquet: "read_parquet",
-}
-_KIND_OF_MEDIA = {"image": Kind.images, "video": Kind.videos, "text": Kind.texts}
+_READERS = {"images": "read_images", "videos": "read_videos", "texts": "read_texts", "parquet": "read_parquet"}
+_KIND_OF_MEDIA: dict[str, Kind] = {"image": "images", "video": "videos", "text": "texts"}
 
 
 def register(app: typer.Typer) -> None:
@@ -225,7 +206,11 @@ def add(
     on_bad_rows: Annotated[
         OnBadRows,
         typer.Option("--on-bad-rows", metavar="raise|skip|record", help="What to do with files that are broken."),
-    ] = OnBadRows.raise_,
+    ] = "raise",
+    on_duplicate_key: Annotated[
+        OnDuplicateKey,
+        typer.Option("--on-duplicate-key", metavar="raise|skip", help="What to do with keys the table has."),
+    ] = "raise",
     label_from_folder: Annotated[
         bool, typer.Option("--label-from-folder", help="Fill label with the name of the folder a file is in.")
     ] = False,
@@ -234,11 +219,12 @@ def add(
     """Add files as rows: one version or none; after a kill the same call goes on."""
     table = open_newest(target)
     before = table.info()
-    result = table.add(_source(sources, kind, before, label_from_folder), on_bad_rows=on_bad_rows.value)
+    source = _source(sources, kind, before, label_from_folder)
+    result = table.add(source, on_bad_rows=on_bad_rows, on_duplicate_key=on_duplicate_key)
     added = f"added {count(result.num_rows, 'row')} as version {result.version}"
     told = [f"{added}: {format_nbytes(result.nbytes_written)} written, {format_nbytes(before.nbytes)} untouched"]
     if result.num_failed:
-        told.append(f"left out {count(result.num_failed, 'file')}; lakehouse feature errors {target} names them")
+        told.append(f"left out {count(result.num_failed, 'row')}; those recorded: lakehouse feature errors {target}")
     Output(as_json).show({**asdict(result), "nbytes_untouched": before.nbytes}, *told)
 
 
@@ -252,7 +238,7 @@ def _source(sources: list[str], kind: Kind | None, facts: TableInfo, label_from_
     found = kinds.pop()
     if not label_from_folder:
         return getattr(lh, _READERS[found])(sources)
-    if found == Kind.parquet:
+    if found == "parquet":
         raise InvalidArgumentError("Parquet files have their own columns; leave --label-from-folder out")
     return getattr(lh, _READERS[found])(sources, label_from="folder")
 
@@ -267,15 +253,15 @@ def kind_of(source: str, media: list[str]) -> Kind:
 
     Examples
     --------
-    >>> kind_of("photos/", ["image"]).value, kind_of("rows/*.parquet", ["image"]).value
+    >>> kind_of("photos/", ["image"]), kind_of("rows/*.parquet", ["image"])
     ('images', 'parquet')
     """
     if source.endswith((".parquet", ".pq")):
-        return Kind.parquet
+        return "parquet"
     kinds = {_KIND_OF_MEDIA[name] for name in media if name in _KIND_OF_MEDIA}
     if len(kinds) > 1:
-        kinds -= {Kind.texts}  # a caption beside a picture does not make a table of texts
+        kinds -= {"texts"}  # a caption beside a picture does not make a table of texts
     if len(kinds) != 1:
-        held = ", ".join(sorted(k.value for k in kinds)) or "no media"
+        held = ", ".join(sorted(kinds)) or "no media"
         raise InvalidArgumentError(f"the table holds {held}; say what {source!r} is with --as")
     return kinds.pop()

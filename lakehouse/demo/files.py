@@ -123,5 +123,5 @@ def _write_video(path: Path, picture: Image.Image, num_frames: int = 3 * _FPS) -
             along = number / (num_frames - 1)
             left, top = round(along * (picture.width - width)), round(along * (picture.height - height))
             view = picture.crop((left, top, left + width, top + height))
-            container.mux(stream.encode(av.VideoFrame.from_image(view)))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(view), format="rgb24")))
         container.mux(stream.encode())

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["Figure", "TableView", "report_html", "table_html"]
 
 
+_EMPTY = ' class="empty"'
+
+
 @dataclass(frozen=True)
 class TableView:
     """What is drawn of one table.
@@ -126,8 +129,8 @@ def _columns(view: TableView, room: int) -> str:
     heads += '<th class="number">bytes</th><th></th>' if measured else ""
     before = f'<div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>'
     items = (
-        f"<tr><td><b>{escaped(c.name)}</b></td><td><code>{escaped(c.type)}</code></td><td>{_state(c)}</td>"
-        f"<td>{escaped(c.doc)}</td>{_bytes(c.nbytes, widest) if measured else ''}</tr>"
+        f"<tr{_EMPTY if c.nbytes == 0 else ''}><td><b>{escaped(c.name)}</b></td><td><code>{escaped(c.type)}</code></td>"
+        f"<td>{_state(c)}</td><td>{escaped(c.doc)}</td>{_bytes(c.nbytes, widest) if measured else ''}</tr>"
         for c in columns
     )
     return filled(before, items, "</tbody></table></div>", room, len(columns))
@@ -169,5 +172,5 @@ def _folded(label: str, html: str) -> str:
 
 @cache
 def _style(name: str) -> str:
-    text = (files("lakehouse.display") / f"{name}.css").readescaped(encoding="utf-8")
+    text = (files("lakehouse.display") / f"{name}.css").read_text(encoding="utf-8")
     return " ".join(text.split())

@@ -38,9 +38,13 @@ def _is_fact(column: ColumnInfo, info: Outline) -> bool:
 
 def _figure(row: Mapping[str, Any], column: ColumnInfo, facts: Sequence[ColumnInfo], info: Outline) -> str:
     known = [c.name for c in facts if row[c.name] is not None and not isinstance(row[c.name], list)]
-    lines = "".join(f"<span>{escaped(f'{name} {format_value(row[name], 20)}')}</span>" for name in known[:_FACTS])
+    lines = "".join(f"<span>{escaped(f'{name} {_brief(row[name])}')}</span>" for name in known[:_FACTS])
     name = f"<b>{escaped(_name(row, info))}</b>"
     return f"<figure>{_picture(row[column.name], column)}<figcaption>{name}{lines}</figcaption></figure>"
+
+
+def _brief(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else format_value(value, 20)
 
 
 def _name(row: Mapping[str, Any], info: Outline) -> str:
@@ -73,8 +77,10 @@ def _most_telling(info: Outline, rows: Sequence[Mapping[str, Any]]) -> list[Colu
 def _cell(value: Any, column: ColumnInfo) -> str:
     if value is not None and column.media in _PICTURES:
         return f"<td>{_picture(value, column)}</td>"
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return f"<td{' class=number' * number}>{escaped(shortened(format_value(value)))}</td>"
+    text = shortened(format_value(value))
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f'<td class="number">{escaped(text)}</td>'
+    return f"<td>{escaped(text)}</td>" if " " in text else f'<td class="word">{escaped(text)}</td>'
 
 
 def _picture(value: Any, column: ColumnInfo) -> str:

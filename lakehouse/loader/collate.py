@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from lakehouse.loader.arrays import Arrays
 
-__all__ = ["collate", "stacked"]
+__all__ = ["check_stacks", "collate"]
 
 
 def collate(rows: Sequence[Mapping[str, Any]], arrays: Arrays, row_ids: npt.NDArray[np.uint64]) -> dict[str, Any]:
@@ -41,23 +41,22 @@ def _together(key: str, values: list[Any], arrays: Arrays, row_ids: npt.NDArray[
         return arrays.wrap(np.asarray(values))
     if not all(arrays.is_array(value) for value in values):
         return values
-    return stacked(key, values, arrays, row_ids)
+    for i, value in enumerate(values):
+        check_stacks(key, values[0].shape, value.shape, row_ids[[0, i]])
+    return arrays.stack(values)
 
 
-def stacked(key: str, values: Sequence[Any], arrays: Arrays, row_ids: npt.NDArray[np.uint64]) -> Any:
-    """Put arrays of one shape on a new first axis.
+def check_stacks(key: str, shape: Sequence[int], other: Sequence[int], row_ids: npt.NDArray[np.uint64]) -> None:
+    """Refuse two arrays of one batch that have different shapes.
 
     Raises
     ------
     DataError
-        They have different shapes.
+        Naming both rows and what to do.
     """
-    shape = tuple(values[0].shape)
-    for value, row_id in zip(values, row_ids, strict=True):
-        if tuple(value.shape) != shape:
-            raise DataError(
-                f"{key!r} has shape {shape} in row id {row_ids[0]} and {tuple(value.shape)} in row id {row_id}, "
-                "which do not stack into one batch; pass transform=… that crops, pads or resizes all to one size, "
-                "or collate_fn=… that keeps a list"
-            )
-    return arrays.stack(values)
+    if tuple(shape) != tuple(other):
+        raise DataError(
+            f"{key!r} has shape {tuple(shape)} in row id {row_ids[0]} and {tuple(other)} in row id {row_ids[1]}, "
+            "which do not stack into one batch; pass transform=… that crops, pads or resizes all to one size, "
+            "or collate_fn=… that keeps a list"
+        )

@@ -49,7 +49,7 @@ class Epoch:
         self._world_size = world_size
         self._arrays = arrays
         self._meter = meter
-        self._reader = Reader(source.snapshot, source.selection, source.columns, meter)
+        self._reader = Reader(source.snapshot, source.columns, self._row_ids_at, meter)
 
     def batches(self, steps: Iterable[int], prefetch_batches: int) -> Iterator[tuple[Any, int]]:
         """Make the batches of these steps in order; with each comes its number of rows."""
@@ -60,13 +60,14 @@ class Epoch:
             def make(portion: Portion) -> tuple[Any, int]:
                 return pipeline.batch(portion, mark_pads=mark_pads), len(portion.positions)
 
-            portions = self._reader.portions(map(self._share, steps), pools.reads)
+            shares = (self._plan.positions(step, self._rank, self._world_size) for step in steps)
+            portions = self._reader.portions(shares, pools.reads)
             yield from threads.prefetched(make, portions, pools.batches, prefetch_batches)
 
     def rows(self, positions: npt.NDArray[np.int64]) -> list[Mapping[str, Any]]:
         """Make the rows at these positions, in one read and in the caller's thread."""
         with threads.started(0) as pools:
-            portions = self._reader.portions([(positions, self._plan.rows(positions))], pools.reads)
+            portions = self._reader.portions([positions], pools.reads)
             return self._pipeline(pools).rows(next(portions))
 
     def _pipeline(self, pools: Threads) -> Pipeline:
@@ -80,10 +81,8 @@ class Epoch:
             self._meter,
         )
 
-    def _share(self, step: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        positions = self._plan.positions(step, self._rank, self._world_size)
-        return positions, self._plan.rows(positions)
+    def _row_ids_at(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+        return self._source.selection.row_ids(self._plan.rows(positions))
 
     def _row_at(self, position: int) -> RowBlock:
-        row = self._plan.rows(np.array([position], np.int64))
-        return self._reader.read(self._source.selection.row_ids(row))
+        return self._reader.read(np.array([position], np.int64))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from lakehouse.errors import InvalidArgumentError, LakehouseError, MediaError
-from lakehouse.loader.collate import collate, stacked
+from lakehouse.loader.collate import check_stacks, collate
 from lakehouse.loader.columns import Form, gather
 from lakehouse.loader.plan import derive_key
 from lakehouse.media.codecs import decode_rgb
@@ -97,8 +97,8 @@ class Pipeline:
         MediaError
             A picture does not decode.
         """
-        block = portion.block.result()
-        cells, row_ids = self._cells(block, portion.index), block.row_ids[portion.index]
+        block, index = portion.rows()
+        cells, row_ids = self._cells(block, index), block.row_ids[index]
         marks = {"_is_pad": portion.positions >= self._plan.num_rows} if mark_pads else {}
         if not self._by_row:
             return self._by_column(cells, row_ids) | self._wrapped(marks)
@@ -112,8 +112,8 @@ class Pipeline:
 
     def rows(self, portion: Portion) -> list[Mapping[str, Any]]:
         """Make the rows, decoded and transformed, and do not put them together."""
-        block = portion.block.result()
-        return self._rows(self._cells(block, portion.index), block.row_ids[portion.index], portion.positions)[0]
+        block, index = portion.rows()
+        return self._rows(self._cells(block, index), block.row_ids[index], portion.positions)[0]
 
     def _rows(
         self, cells: dict[str, Any], row_ids: npt.NDArray[np.uint64], positions: npt.NDArray[np.int64]
@@ -131,16 +131,26 @@ class Pipeline:
         for column in self._columns:
             values = cells[column.name]
             if column.form is Form.IMAGES:
-                batch[column.name] = self._images(column.name, values, row_ids)
+                batch[column.name] = self._arrays.wrap(self._images(column.name, values, row_ids))
             elif column.form is Form.RAGGED:
                 batch[column.name] = [self._arrays.wrap(value) for value in values]
             else:
                 batch[column.name] = values if isinstance(values, list) else self._arrays.wrap(values)
         return batch
 
-    def _images(self, name: str, cells: Sequence[Any], row_ids: npt.NDArray[np.uint64]) -> Any:
-        images = self._each(lambda i: self._arrays.wrap(_decoded(name, cells[i], int(row_ids[i]))), len(cells))
-        return stacked(name, images, self._arrays, row_ids)
+    def _images(self, name: str, cells: Sequence[Any], row_ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
+        """Decode each picture into its place in the batch: stacked afterwards they would lie in memory twice."""
+        first = _decoded(name, cells[0], int(row_ids[0]))
+        images = np.empty((len(cells), *first.shape), np.uint8)
+        images[0] = first
+
+        def place(i: int) -> None:
+            image = _decoded(name, cells[i + 1], int(row_ids[i + 1]))
+            check_stacks(name, first.shape, image.shape, row_ids[[0, i + 1]])
+            images[i + 1] = image
+
+        self._each(place, len(cells) - 1)
+        return images
 
     def _wrapped(self, marks: dict[str, npt.NDArray[np.bool_]]) -> dict[str, Any]:
         return {name: self._arrays.wrap(mark) for name, mark in marks.items()}
@@ -167,7 +177,7 @@ class Pipeline:
 
     def _cell(self, column: Column, cell: Any, row_id: int) -> Any:
         if column.form is Form.IMAGES:
-            cell = _decoded(column.name, cell, row_id)
+            cell = np.ascontiguousarray(_decoded(column.name, cell, row_id))
         return self._arrays.wrap(cell) if isinstance(cell, np.ndarray) else cell
 
     def _transformed(self, row: dict[str, Any], position: int) -> Mapping[str, Any]:
@@ -209,7 +219,7 @@ class Pipeline:
         """Take the next good row of the global order, whoever's it is: the same one on any topology."""
         for following in range(position + 1, position + 1 + _MAX_SUBSTITUTES):
             block = self._row_at(following)
-            cells = self._cells(block, np.zeros(1, np.int64))
+            cells = self._cells(block, block.order)
             row = self._row(cells, 0, int(block.row_ids[0]), following)
             if not isinstance(row, _Bad):
                 return row
@@ -224,7 +234,7 @@ def _decoded(name: str, cell: Any, row_id: int) -> npt.NDArray[np.uint8]:
             f"column {name!r} of row id {row_id}: {error}; leave the row out with where=…, or pass "
             "on_bad_rows='substitute' or 'mask'"
         ) from error
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return pixels.transpose(2, 0, 1)
 
 
 def wants_rng(transform: Callable[..., Any] | None) -> bool:

@@ -26,7 +26,7 @@ def clip(file: BinaryIO, start_s: float, end_s: float) -> bytes:
 
     Pictures and sound are copied from the key frame before `start_s` on; the file says to show
     them from `start_s` on. Up to three frames behind `end_s` stay where frames in between need them. Codecs that an
-    MP4 cannot hold (VP8) become Matroska.
+    MP4 cannot hold (VP8) become Matroska, which begins at the key frame.
 
     Parameters
     ----------

@@ -152,7 +152,8 @@ def frames(
         if fps is None:
             chosen = _all_between(container, stream, start_s, end_s)
         else:
-            times = takewhile(lambda t: end_s is None or t < end_s, (start_s + i / fps for i in count()))
+            end = float("inf") if end_s is None else ticks_of(stream, end_s)
+            times = takewhile(lambda t: ticks_of(stream, t) < end, (start_s + i / fps for i in count()))
             chosen = _on_screen(container, stream, times)
         for frame in chosen:
             yield _picture(frame, stream)

@@ -48,6 +48,11 @@ class SnapshotDataset(pads.Dataset):  # type: ignore[misc]  # pyarrow is untyped
         self.error: LakehouseError | None = None  # DuckDB keeps only the text of what is raised here
 
     @property
+    def name(self) -> str:
+        """The table's name."""
+        return self._snapshot.name
+
+    @property
     def schema(self) -> pa.Schema:
         """``_rowid``, which costs nothing and so comes first, and the table's columns."""
         fields = [pa.field(ROW_ID, pa.uint64()), *(self._seen(field) for field in self._snapshot.schema)]
@@ -131,7 +136,7 @@ def _value_field(data_type: pa.DataType) -> pa.Field:
 
 
 def _mentioned(where: pc.Expression, names: list[str]) -> list[str]:
-    """The columns an expression may name: pyarrow shows an expression's text only, so a few too many."""
+    """Name the columns an expression may use: pyarrow shows its text only, so a few too many."""
     text = str(where)
     words = set(re.findall(r"\w+", text))
     return [name for name in names if (name in words if re.fullmatch(r"\w+", name) else name in text)]
@@ -143,7 +148,7 @@ def _compares_alike(data_type: pa.DataType) -> bool:
 
 
 def _width(data_type: pa.DataType) -> int:
-    """A row's bytes, guessed where the type does not say."""
+    """Count a row's bytes, guessing where the type does not say."""
     if pa.types.is_fixed_size_list(data_type):
         return int(data_type.list_size) * _width(data_type.value_type)
     if pa.types.is_nested(data_type):

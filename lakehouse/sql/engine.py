@@ -16,15 +16,15 @@ import pyarrow as pa
 from lakehouse.errors import QueryError
 from lakehouse.sql.execution import Execution, Question
 from lakehouse.sql.limits import Limits
-from lakehouse.sql.media import looked_at
 from lakehouse.sql.planner import select_value
 from lakehouse.sql.result import Result
 from lakehouse.sql.sandbox import Sandbox
 from lakehouse.sql.syntax import bound_values, parameters, parse, print_sql
 from lakehouse.sql.tables import Tables
+from lakehouse.sql.uses import looked_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import duckdb
 
@@ -64,7 +64,7 @@ class Engine:
     def query(
         self,
         sql: str,
-        params: Mapping[str, Any] | list[Any] | tuple[Any, ...] | None = None,
+        params: Mapping[str, Any] | Sequence[Any] | None = None,
         tables: Mapping[str, Any] | None = None,
     ) -> Result:
         """Plan a statement, pin the versions it reads, and return its answer, not yet computed.
@@ -156,7 +156,7 @@ def _bound(cursor: duckdb.DuckDBPyConnection, question: Question, bare: Question
 
 
 def _only(values: Mapping[str, Any], statement: Node) -> dict[str, Any]:
-    """The values of the parameters that are left in a statement: DuckDB refuses others."""
+    """Pick the values of the parameters that are left in a statement: DuckDB refuses others."""
     left = parameters(statement)
     return {name: value for name, value in values.items() if name in left}
 

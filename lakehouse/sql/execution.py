@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import weakref
@@ -10,15 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import pyarrow as pa
-
-from lakehouse.errors import QueryError, ResourceLimitError, translated
+from lakehouse.errors import LakehouseError, QueryError, ResourceLimitError, translate, translated
 from lakehouse.sql.dataset import SnapshotDataset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     import duckdb
+    import pyarrow as pa
 
     from lakehouse.sql.media import Carried
 
@@ -58,6 +58,22 @@ class Question:
     timeout_s: float | None = None
 
 
+@dataclass(eq=False)
+class _Held:
+    """DuckDB's objects, apart from what may outlive them."""
+
+    cursor: duckdb.DuckDBPyConnection | None
+    relation: duckdb.DuckDBPyRelation | None
+    reader: pa.RecordBatchReader | None = None
+
+    def let_go(self) -> None:
+        if self.reader is not None:
+            self.reader.close()
+        if self.cursor is not None:
+            self.cursor.close()
+        self.cursor = self.relation = self.reader = None
+
+
 class Execution:
     """A statement bound on a cursor, which it owns.
 
@@ -69,19 +85,25 @@ class Execution:
 
     def __init__(self, cursor: duckdb.DuckDBPyConnection, question: Question) -> None:
         self._question = question
-        self._cursor = cursor
         self._left_s = question.timeout_s
         with self._errors():
             for slot, table in question.tables.items():
                 cursor.register(slot, table)
-            self._relation = cursor.sql(question.text, params=dict(question.params))
-        # Tables registered on a cursor that is only forgotten are still there at exit, and DuckDB complains.
-        self.close = weakref.finalize(self, cursor.close)
+            relation = cursor.sql(question.text, params=dict(question.params))
+        # DuckDB complains about whatever of it is alive at exit, even in a stream that is only half read.
+        self._held = _Held(cursor, relation)
+        self.close = weakref.finalize(self, self._held.let_go)
 
     @property
     def question(self) -> Question:
         """What is answered."""
         return self._question
+
+    @property
+    def _relation(self) -> duckdb.DuckDBPyRelation:
+        if self._held.relation is None:
+            raise QueryError("this result was closed before its rows were fetched; ask lake.sql(…) again")
+        return self._held.relation
 
     def hands_media_through(self) -> bool:
         """Whether media that travel as row ids come out as such, not inside of something computed."""
@@ -96,17 +118,21 @@ class Execution:
 
     def batches(self) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """Run the statement; rows come as they are computed."""
-        reader = self._watched(lambda: self._relation.to_arrow_reader(_BATCH_ROWS))
-        return reader.schema, self._read(reader)
+        relation = self._relation
+        reader = self._watched(lambda: relation.to_arrow_reader(_BATCH_ROWS))
+        self._held.reader = reader
+        return reader.schema, self._read()
 
-    def _read(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    def _read(self) -> Iterator[pa.RecordBatch]:
         try:
-            while (batch := self._watched(lambda: next(reader, None))) is not None:
+            while (batch := self._watched(self._next)) is not None:
                 if batch.num_rows:
                     yield batch
         finally:
-            reader.close()
             self.close()
+
+    def _next(self) -> pa.RecordBatch | None:
+        return next(self._held.reader, None) if self._held.reader is not None else None
 
     def explain(self, cursor: duckdb.DuckDBPyConnection) -> str:
         """Return DuckDB's plan, made on another cursor: this one may have rows under way."""
@@ -146,7 +172,8 @@ class Execution:
 
     def _stop(self, future: Future[Any]) -> None:
         while not future.done():
-            self._cursor.interrupt()
+            if self._held.cursor is not None:
+                self._held.cursor.interrupt()
             try:
                 future.exception(_ASK_AGAIN_S)
             except TimeoutError:
@@ -154,12 +181,35 @@ class Execution:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Errors as ours: those of the tables as they were raised, DuckDB's without the rewritten text."""
+        """Errors as ours: those of the tables as they were raised, DuckDB's without the text that was run."""
         try:
             with translated(self._question.asked):
                 yield
-        except QueryError as error:
+        except LakehouseError as error:
             for table in self._question.tables.values():
                 if isinstance(table, SnapshotDataset) and table.error is not None:
                     raise table.error from error
-            raise QueryError(str(error).partition("\n\nLINE ")[0]) from error.__cause__
+            raise _reworded(error, self._question) from error.__cause__
+
+
+# DuckDB's errors from an Arrow stream are an OSError or ArrowInvalid with DuckDB's words, research/feasibility.md §5 k.
+_FROM_STREAM = re.compile(r"^(?:\w+: )?((?:[A-Z][\w-]+ )+Error): ", re.IGNORECASE)
+_FROM_TABLE = re.compile(r"reading the stream registered as '(\w+)' failed: (?:\w+: )?(.*)", re.DOTALL)
+_ADVICE = re.compile(r"\n\n(?:LINE \d|Possible solutions|See also).*", re.DOTALL)
+
+
+def _reworded(error: LakehouseError, question: Question) -> LakehouseError:
+    cause = error.__cause__
+    text = str(cause) if cause is not None else str(error)
+    if found := _FROM_TABLE.search(text):
+        table = question.tables.get(found[1])
+        name = repr(table.name) if isinstance(table, SnapshotDataset) else "a table of tables="
+        return translate(OSError(found[2]), f"{question.asked}: reading {name}")
+    if isinstance(error, ResourceLimitError) or "Out of Memory Error" in text:
+        words = _ADVICE.sub("", text)
+        return ResourceLimitError(
+            f"{question.asked}: {words}; ask for less at a time, or raise memory_nbytes of the limits"
+        )
+    if isinstance(error, QueryError) or _FROM_STREAM.match(text):
+        return QueryError(f"{question.asked}: {_ADVICE.sub('', text)}")
+    return error

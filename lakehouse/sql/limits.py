@@ -46,7 +46,14 @@ class Limits:
     max_media_nbytes: int = 2 << 30
 
     def __post_init__(self) -> None:
-        least = {"memory_nbytes": 16 << 20, "temp_nbytes": 0, "threads": 1, "timeout_s": 0, "max_rows": 0, "max_media_nbytes": 0}
+        least = {
+            "memory_nbytes": 16 << 20,
+            "temp_nbytes": 0,
+            "threads": 1,
+            "timeout_s": 0,
+            "max_rows": 0,
+            "max_media_nbytes": 0,
+        }
         for name, smallest in least.items():
             value = getattr(self, name)
             if value is not None and value < smallest:

@@ -81,7 +81,8 @@ class Reference:
     @property
     def at(self) -> Node | None:
         """The AT clause: ``unit`` and ``expr``."""
-        return self.node["at_clause"]
+        clause: Node | None = self.node["at_clause"]
+        return clause
 
 
 def references(statement: Node) -> list[Reference]:
@@ -106,7 +107,7 @@ def _references(value: Any, names: frozenset[str], *, shows: bool) -> Iterator[R
         names |= {value["cte_name"].casefold()}
     if kind in ("PIVOT", "SHOW_REF") or (kind == "JOIN" and value["ref_type"] == "NATURAL"):
         shows = False
-    if kind == "SELECT_NODE" or kind == "SUBQUERY":
+    if kind in {"SELECT_NODE", "SUBQUERY"}:
         shows = True
     for entry in (value.get("cte_map") or {}).get("map", ()):  # each sees those before it, and not itself
         yield from _references(entry["value"], names, shows=True)
@@ -200,7 +201,9 @@ def show_tables(statement: Node) -> list[Node]:
         if node.get("type") != "SHOW_REF" or node["query"] is not None:
             continue
         if node["table_name"].strip('"').casefold() != "tables":
-            raise QueryError("SHOW TABLES lists the tables and DESCRIBE name their columns; a lake has nothing else to show")
+            raise QueryError(
+                "SHOW TABLES lists the tables and DESCRIBE name their columns; a lake has nothing else to show"
+            )
         places.append(node)
     return places
 
@@ -229,7 +232,7 @@ def hide_row_ids(statement: Node, shown: dict[int, str]) -> None:
 
 
 def _stars(value: Any) -> Iterator[Node]:
-    """The ``*`` of one SELECT, those of subqueries in its expressions left out."""
+    """Yield the ``*`` of one SELECT, those of subqueries in its expressions left out."""
     if isinstance(value, list):
         for child in value:
             yield from _stars(child)
@@ -241,7 +244,7 @@ def _stars(value: Any) -> Iterator[Node]:
 
 
 def _from(table: Node) -> Iterator[Node]:
-    """The tables whose columns a ``*`` means: those joined, not those inside a subquery."""
+    """Yield the tables whose columns a ``*`` means: those joined, not those inside a subquery."""
     if table["type"] == "JOIN":
         yield from _from(table["left"])
         yield from _from(table["right"])
@@ -255,7 +258,9 @@ def _exclude(star: Node, aliases: list[str]) -> None:
         return
     there = {(entry["table"], entry["column"].casefold()) for entry in star["qualified_exclude_list"]}
     star["qualified_exclude_list"] += [
-        {"catalog": "", "schema": "", "table": alias, "column": ROW_ID} for alias in mine if (alias, ROW_ID) not in there
+        {"catalog": "", "schema": "", "table": alias, "column": ROW_ID}
+        for alias in mine
+        if (alias, ROW_ID) not in there
     ]
 
 

@@ -131,14 +131,16 @@ class Result:
                 left -= batch.num_rows
                 if left < 0:
                     raise ResourceLimitError(
-                        f"the result has more than max_rows = {self._limits.max_rows} rows; add a LIMIT, or raise the limit"
+                        f"the result has more than max_rows = {self._limits.max_rows} rows; "
+                        "add a LIMIT, or raise the limit"
                     )
             yield batch
 
     def df(self) -> pd.DataFrame:
         """Return all rows as a pandas DataFrame; needs ``lance-lakehouse[pandas]``."""
         require("pandas", "SQL results as a DataFrame")
-        return self.arrow().to_pandas()
+        frame: pd.DataFrame = self.arrow().to_pandas()
+        return frame
 
     def fetchall(self) -> list[tuple[Any, ...]]:
         """Return all rows as tuples of Python values."""

@@ -40,7 +40,7 @@ class Sandbox:
         import duckdb
 
         folder = tempfile.mkdtemp(prefix="lakehouse-sql-")
-        options: dict[str, str | int] = {
+        options: dict[str, str | bool | int | float | list[str]] = {
             **_CLOSED,
             "memory_limit": f"{limits.memory_nbytes or _machine_nbytes() // 2}B",
             "temp_directory": folder,  # never one beside the user's program, DuckDB's default
@@ -49,21 +49,23 @@ class Sandbox:
         }
         try:
             with translated("opening DuckDB"):
-                self._connection = duckdb.connect(":memory:", config=options)
-                self._connection.execute("SET GLOBAL TimeZone = 'UTC'")  # the same answers on every machine
-                self._connection.execute("SET GLOBAL lock_configuration = true")
+                connection = duckdb.connect(":memory:", config=options)
+                connection.execute("SET GLOBAL TimeZone = 'UTC'")  # the same answers on every machine
+                connection.execute("SET GLOBAL lock_configuration = true")
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+        # In a list, to be let go of at exit: DuckDB complains about connections that are alive then, closed or not.
+        self._connection = [connection]
         self.close = weakref.finalize(self, _close, self._connection, folder)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Return a cursor: the same locks, no registered tables."""
-        return self._connection.cursor()
+        return self._connection[0].cursor()
 
 
-def _close(connection: duckdb.DuckDBPyConnection, folder: str) -> None:
-    connection.close()
+def _close(connection: list[duckdb.DuckDBPyConnection], folder: str) -> None:
+    connection.pop().close()
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -9,12 +9,13 @@ still creates in-memory tables, loads built-in extensions and runs the text in `
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lakehouse.errors import InvalidArgumentError, QueryError, closest, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     import duckdb
 
@@ -97,7 +98,7 @@ def print_sql(cursor: duckdb.DuckDBPyConnection, statement: Node) -> str:
 
 
 def walk(value: Any) -> Iterator[Node]:
-    """Yield every node of a tree, in no promised order; a loop, since a hostile statement may nest deeper than Python."""
+    """Yield every node of a tree, in no promised order; statements may nest deeper than Python calls."""
     waiting = [value]
     while waiting:
         value = waiting.pop()
@@ -118,7 +119,7 @@ def parameters(tree: Any) -> set[str]:
     return {node["identifier"] for node in walk(tree) if node.get("class") == "PARAMETER"}
 
 
-def bound_values(statement: Node, params: Mapping[str, Any] | list[Any] | tuple[Any, ...] | None) -> dict[str, Any]:
+def bound_values(statement: Node, params: Mapping[str, Any] | Sequence[Any] | None) -> dict[str, Any]:
     """Give each parameter of a statement its value, by name; ``?`` are ``1``, ``2`` and so on.
 
     Raises
@@ -129,9 +130,9 @@ def bound_values(statement: Node, params: Mapping[str, Any] | list[Any] | tuple[
     names = parameters(statement)
     if params is None:
         params = {}
-    if isinstance(params, list | tuple):
+    if isinstance(params, Sequence) and not isinstance(params, str | bytes):
         params = {str(number): value for number, value in enumerate(params, start=1)}
-    if not hasattr(params, "items"):
+    if not isinstance(params, Mapping):
         raise InvalidArgumentError(f"params are a dictionary or a list, not a {type(params).__name__}")
     values = {str(name): value for name, value in params.items()}
     for name in sorted(names - values.keys()):

@@ -89,14 +89,14 @@ class Tables:
         planner.hide_row_ids(statement, shown)
 
     def media(self) -> dict[str, list[str]]:
-        """The media columns of the lake's tables, by slot; text is read like any string."""
+        """Return the media columns of the lake's tables, by slot; text is read like any string."""
         return {
             slot: [field.name for field in snapshot.schema if types.is_bytes_media(field)]
             for slot, snapshot in self.snapshots.items()
         }
 
     def carried(self, looked_at: Container[str]) -> dict[str, Carried]:
-        """The media columns that are only handed through, each under a name no statement can know."""
+        """Return the media columns that are handed through, each under a name no statement can know."""
         return {
             f"{slot}.{name}": Carried(self.snapshots[slot], name)
             for slot, names in self.media().items()
@@ -163,7 +163,7 @@ class Tables:
 
 
 def _as_arrow(name: str, value: Any, *, once: bool) -> Any:
-    """What DuckDB can scan: a table, a dataset, or a stream if it is read once."""
+    """Return what DuckDB can scan: a table, a dataset, or a stream if it is read once."""
     if isinstance(value, pads.Dataset):
         return value
     if isinstance(value, pa.Table | pa.RecordBatch):

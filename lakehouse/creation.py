@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -15,6 +14,7 @@ from lakehouse.schema import families
 from lakehouse.schema.model import Schema
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
 
     from lakehouse.location import Location

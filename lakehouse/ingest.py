@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import uuid
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
@@ -28,9 +27,10 @@ from lakehouse.errors import (
     SchemaError,
     translated,
 )
-from lakehouse.failures import RowFailure
+from lakehouse.journal import Journal, Spooled
 from lakehouse.leases import lease
 from lakehouse.progress import Tracker, track
+from lakehouse.schema.lineage import feature_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 OnBadRows = Literal["raise", "skip", "record"]
 OnDuplicateKey = Literal["raise", "skip"]
 
-# A fragment is the unit of resuming and of every later column file (about 340 bytes each, research/performance.md §2.2).
+# A fragment is the unit of resuming, and of every later column file at about 340 bytes each.
 FRAGMENT_ROWS = 1 << 20
 FRAGMENT_NBYTES = 512 << 20
 
@@ -78,72 +78,12 @@ class WriteResult:
     num_resumed: int = 0
 
 
-@dataclass
-class Spooled:
-    """One journal entry: finished fragments and what they cover."""
-
-    fragments: list[dict[str, Any]] = field(default_factory=list)
-    items: list[str] = field(default_factory=list)
-    keys: list[Any] = field(default_factory=list)
-    failures: list[RowFailure] = field(default_factory=list)
-    num_rows: int = 0
-    num_skipped: int = 0
-    nbytes: int = 0
-
-
-class Journal:
-    """The finished fragments of one add, kept beside the table until they are a version."""
-
-    def __init__(self, folder: Location | None) -> None:
-        self._folder = folder  # None: plain data, nothing to resume
-        self.entries: list[Spooled] = []
-        self.commit_id = self.run = uuid.uuid4().hex
-
-    def load(self, fragment_exists: Any) -> None:
-        """Read what an earlier, killed call left; entries whose files are gone are forgotten."""
-        if self._folder is None:
-            return
-        for name in self._folder.listdir():
-            if name == "commit":
-                self.commit_id = self.run = self._folder.read_bytes(name).decode()
-            elif name.endswith(".json"):
-                raw = json.loads(self._folder.read_bytes(name))
-                entry = Spooled(**{**raw, "failures": [RowFailure(**f) for f in raw["failures"]]})
-                if all(fragment_exists(fragment) for fragment in entry.fragments):
-                    self.entries.append(entry)
-                else:
-                    self._folder.delete(name)
-
-    def append(self, entry: Spooled) -> None:
-        """Keep an entry; from here on a kill does not lose it."""
-        self.entries.append(entry)
-        if self._folder is not None:
-            self._folder.write_bytes(f"{uuid.uuid4().hex}.json", json.dumps(asdict(entry)).encode())
-
-    def seal(self) -> None:
-        """Note the id the commit will have, before it is tried."""
-        if self._folder is not None:
-            self._folder.write_bytes("commit", self.commit_id.encode())
-
-    def reopen(self) -> None:
-        """Forget the fragments, which are a version now, but not the items they cover."""
-        if self._folder is not None:
-            self._folder.delete("")
-        self.commit_id = uuid.uuid4().hex
-
-    def discard(self) -> None:
-        """Remove the journal."""
-        if self._folder is not None:
-            self._folder.delete("")
-
-
 def add(
     snapshot: Snapshot,
     data: Any,
     *,
     on_bad_rows: OnBadRows = "raise",
     on_duplicate_key: OnDuplicateKey = "raise",
-    features: tuple[str, ...] = (),
     progress: bool | None = None,
 ) -> WriteResult:
     """Add rows in one version.
@@ -158,8 +98,6 @@ def add(
         ``"raise"`` at the first row or file that cannot be stored, ``"skip"`` and count, or ``"record"`` in `errors()`.
     on_duplicate_key
         ``"raise"`` or ``"skip"`` rows whose key is in the table or came before.
-    features
-        Columns that are computed, which the data must not bring.
     progress
         See `lakehouse.progress.track`.
 
@@ -171,38 +109,52 @@ def add(
     _check_choice("on_duplicate_key", on_duplicate_key, ("raise", "skip"))
     snapshot.check_writable()
     source = as_source(data, snapshot.schema)
-    schema = matching(source.schema, snapshot.schema, features)
-    run = _run_id(snapshot, source)
-    resumable = bool(source.fingerprint)
-    folder = layout.side(snapshot.lake).child("ingest").child(snapshot.name) if resumable else None
-    guard = lease(folder, run, f"adding this source to {snapshot.name!r}") if folder else nullcontext()
-    with guard:
-        journal = Journal(folder.child(run) if folder else None)
-        journal.load(lambda fragment: _still_fits(snapshot, fragment))
-        spooler = _Spooler(snapshot, schema, journal, on_bad_rows, on_duplicate_key)
+    schema = matching(source.schema, snapshot.schema, feature_columns(snapshot.features))
+    with _journal_of(snapshot, source) as journal:
         resumed = sum(entry.num_rows for entry in journal.entries)
-        landed = commit.find(snapshot.location, journal.commit_id, 0) if resumed else None
-        if landed is not None:
-            journal.reopen()
+        landed = _landed(snapshot, journal)
         with track(f"adding to {snapshot.name}", source.count(), enabled=progress, unit=_unit(source)) as tracker:
             if resumed:
                 tracker.advance(sum(len(entry.items) for entry in journal.entries))
                 tracker.note(f"{resumed:,} rows found finished")
-            before = len(journal.entries)
-            spooler.run(source, tracker)
-        entries = journal.entries if landed is None else journal.entries[before:]
-        version = _commit(snapshot, entries, journal, spooler)
+            _Spooler(snapshot, schema, journal, on_bad_rows, on_duplicate_key).run(source, tracker)
+        version = _commit(snapshot, journal)
         told = [failure for entry in journal.entries for failure in entry.failures]
         if on_bad_rows == "record":
             failures.record(snapshot.lake, snapshot.name, f"add-{journal.run}", told)
         journal.discard()
     return WriteResult(
-        version=version if version is not None else landed or snapshot.version,
+        version=version or landed or snapshot.version,
         num_rows=sum(entry.num_rows for entry in journal.entries),
         num_failed=len(told) + sum(entry.num_skipped for entry in journal.entries),
         nbytes_written=sum(entry.nbytes for entry in journal.entries),
         num_resumed=resumed,
     )
+
+
+@contextmanager
+def _journal_of(snapshot: Snapshot, source: Source) -> Iterator[Journal]:
+    """Open the source's journal, held so that nobody else adds the same source to the same table meanwhile."""
+    if not source.fingerprint:
+        yield Journal(None)
+        return
+    identity = (snapshot.physical.metadata or {}).get(b"lakehouse:id", snapshot.uri.encode())
+    run = hashlib.sha256(identity + b"\0" + source.fingerprint.encode()).hexdigest()[:24]
+    folder = layout.side(snapshot.lake).child("ingest").child(snapshot.name)
+    with lease(folder, run, f"adding this source to {snapshot.name!r}"):
+        journal = Journal(folder.child(run))
+        journal.load(lambda fragment: _still_fits(snapshot, fragment))
+        yield journal
+
+
+def _landed(snapshot: Snapshot, journal: Journal) -> int | None:
+    """Return the version that a killed call's commit became, if it became one."""
+    if journal.sealed_at is None:
+        return None
+    version = commit.find(snapshot.location, journal.commit_id, journal.sealed_at)
+    if version is not None:
+        journal.reopen()
+    return version
 
 
 class _Spooler:
@@ -250,11 +202,7 @@ class _Spooler:
             nonlocal nbytes, rest
             while rest is not None:
                 batch, part = rest
-                entry.items += part.items
-                entry.keys += part.keys
-                entry.failures += part.failures
-                entry.num_skipped += part.num_skipped
-                entry.num_rows += batch.num_rows
+                entry.cover(part)
                 nbytes += batch.nbytes
                 if batch.num_rows:
                     yield storage.to_physical(batch, self._physical)
@@ -275,7 +223,9 @@ class _Spooler:
                 enable_stable_row_ids=True,
             )
         entry.fragments = [fragment.to_json() for fragment in written if fragment.physical_rows]
-        entry.nbytes = sum(_stored_nbytes(location, file.path, file.file_size_bytes) for f in written for file in f.files)
+        entry.nbytes = sum(
+            _stored_nbytes(location, file.path, file.file_size_bytes) for f in written for file in f.files
+        )
         self._journal.append(entry)
         return rest
 
@@ -337,12 +287,12 @@ def _stored_nbytes(location: Location, path: str, file_nbytes: int | None) -> in
     return (file_nbytes or 0) + (location.nbytes(blobs) if location.exists(blobs) else 0)
 
 
-def _commit(snapshot: Snapshot, entries: list[Spooled], journal: Journal, spooler: _Spooler) -> int | None:
+def _commit(snapshot: Snapshot, journal: Journal) -> int | None:
     """Make the spooled fragments a version; None if there are none."""
-    fragments = [lance.FragmentMetadata.from_json(json.dumps(f)) for entry in entries for f in entry.fragments]
+    fragments = [lance.FragmentMetadata.from_json(json.dumps(f)) for entry in journal.pending for f in entry.fragments]
     if not fragments:
         return None
-    mine = {key for entry in entries for key in entry.keys}
+    mine = {key for entry in journal.pending for key in entry.keys}
     known = {fragment.fragment_id for fragment in snapshot.dataset.get_fragments()}
 
     def build(dataset: Any) -> Any:
@@ -350,13 +300,9 @@ def _commit(snapshot: Snapshot, entries: list[Spooled], journal: Journal, spoole
             _check_added_meanwhile(dataset, known, mine, snapshot)
         return lance.LanceOperation.Append(fragments)
 
-    journal.seal()
+    journal.seal(snapshot.version)
     done = commit.commit_operation(
-        snapshot.location,
-        build,
-        {"lakehouse:rows": str(sum(entry.num_rows for entry in entries))},
-        f"adding rows to {snapshot.name!r}",
-        commit_id=journal.commit_id,
+        snapshot.location, build, {}, f"adding rows to {snapshot.name!r}", commit_id=journal.commit_id
     )
     return done.version if done else None
 
@@ -387,11 +333,6 @@ def _all_fields(fields: list[Any]) -> Iterator[Any]:
     for each in fields:
         yield each
         yield from _all_fields(each.children())
-
-
-def _run_id(snapshot: Snapshot, source: Source) -> str:
-    identity = (snapshot.physical.metadata or {}).get(b"lakehouse:id", snapshot.uri.encode())
-    return hashlib.sha256(identity + b"\0" + source.fingerprint.encode()).hexdigest()[:24]
 
 
 def _unit(source: Source) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -84,6 +85,8 @@ class Location:
             try:
                 yield str(self.path / name) if self.is_local else f"{self._remote[1]}/{name}".rstrip("/")
             except FileNotFoundError as error:
+                if _NO_PLACE.search(str(error)):
+                    raise
                 absent = error
         if absent is not None:
             raise absent
@@ -179,6 +182,8 @@ def _size(path: Path) -> int:
     return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
+# S3, Google and Azure of a bucket that is not there: nothing can be put into it, so it is no empty folder.
+_NO_PLACE = re.compile(r"specified (?:bucket|container) does not exist", re.IGNORECASE)
 # fsspec's memory file system asks whether a file is there and then writes it.
 _ONE_AT_A_TIME = threading.Lock()
 # What S3 answers where the name is taken; s3fs 2026.9 makes an EINVAL of it and keeps the answer as the cause.
@@ -218,19 +223,31 @@ _FSSPEC_NAMES = {
     "aws_secret_access_key": "secret",
     "secret_access_key": "secret",
     "aws_session_token": "token",
+    "session_token": "token",
     "aws_endpoint": "endpoint_url",
     "endpoint": "endpoint_url",
     "account_name": "account_name",
     "account_key": "account_key",
 }
+_REGION = {"aws_region", "region", "aws_default_region"}
+# How object_store makes its connections; fsspec's packages have nothing of the sort to set.
+_LANCE_ONLY = re.compile(
+    r"allow_http|(aws_)?virtual_hosted_style_request|client_\w+|\w*timeout|\w+_retry_\w+|\w+_retries"
+)
 
 
-def fsspec_options(options: Mapping[str, str]) -> dict[str, str]:
+def fsspec_options(options: Mapping[str, str]) -> dict[str, Any]:
     """Return Lance's storage options under the names fsspec's file systems have; others pass unchanged.
 
     Examples
     --------
-    >>> fsspec_options({"aws_access_key_id": "k", "anon": "true"})
-    {'key': 'k', 'anon': 'true'}
+    >>> fsspec_options({"aws_access_key_id": "k", "aws_region": "eu-west-1", "allow_http": "true", "anon": "true"})
+    {'key': 'k', 'client_kwargs': {'region_name': 'eu-west-1'}, 'anon': 'true'}
     """
-    return {_FSSPEC_NAMES.get(key.lower(), key): value for key, value in options.items()}
+    named: dict[str, Any] = {}
+    for name, value in options.items():
+        if name.lower() in _REGION:
+            named["client_kwargs"] = {"region_name": value}
+        elif not _LANCE_ONLY.fullmatch(name.lower()):
+            named[_FSSPEC_NAMES.get(name.lower(), name)] = value
+    return named

@@ -11,7 +11,6 @@ from lakehouse.errors import ReadOnlyError, translated
 from lakehouse.features import backfill, columns, ledger, preview
 from lakehouse.loader import Loader, LoaderOptions
 from lakehouse.location import Location
-from lakehouse.schema.lineage import feature_columns
 from lakehouse.snapshot import Snapshot, open_snapshot
 
 if TYPE_CHECKING:
@@ -181,15 +180,8 @@ class Table:
         >>> table.add([{"id": "a", "width": 3}, {"id": "b"}], progress=False).num_rows
         2
         """
-        now = self._writable()
-        computed = feature_columns(now.features)
         return ingest.add(
-            now,
-            data,
-            on_bad_rows=on_bad_rows,
-            on_duplicate_key=on_duplicate_key,
-            features=computed,
-            progress=progress,
+            self._writable(), data, on_bad_rows=on_bad_rows, on_duplicate_key=on_duplicate_key, progress=progress
         )
 
     def merge_insert(self, on: str) -> rows.MergeInsert:

@@ -31,7 +31,9 @@ def picture(kind="JPEG", seed=0, width_px=40, height_px=30, **options):
     return file.getvalue()
 
 
-def video(kind="mp4", num_frames=60, fps=25, gop=20, width_px=64, height_px=48, rotation=0, with_sound=False, busy=False):
+def video(
+    kind="mp4", num_frames=60, fps=25, gop=20, width_px=64, height_px=48, rotation=0, with_sound=False, busy=False
+):
     """Return a video file of frames that differ from each other; `busy` ones are noise that does not compress."""
     container, codec = VIDEOS[kind]
     options = {"movflags": "frag_keyframe+empty_moov"} if kind.startswith("fragmented") else {}

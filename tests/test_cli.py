@@ -264,6 +264,13 @@ def test_search_finds_what_is_nearest_to_a_row_or_a_vector(vectors):
     assert [r["id"] for r in by_key] == [r["id"] for r in by_vector] == nearest
     assert "k3" in call("search", target, "v", "--like", "k3").stdout
     call("search", target, "v", code=2)
+    call("search", target, "v", "--like", "k3", "--text", "x", code=2)
+
+
+def test_search_finds_words(where):
+    call("index", where, "caption", "--kind", "fts")
+    hits = called("search", where, "caption", "--text", "picture 7", "-k", "1", "--columns", "caption")
+    assert hits[0]["caption"] == "picture 7 of 20"
 
 
 def test_index_is_built_listed_and_dropped(vectors):
@@ -390,6 +397,11 @@ def test_the_program_ends_with_its_codes_and_never_a_traceback(tmp_path):
     assert "Traceback" not in failed.stderr
     assert "Traceback" in run("--debug", "info", "lake/nope").stderr
     assert run("--version").stdout.strip() == lh.__version__
+
+
+def test_help_waits_for_neither_lance_nor_duckdb():
+    code = "import sys, lakehouse.cli; assert not {'lance', 'duckdb', 'PIL', 'pandas'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_every_verb_has_help_with_an_example_and_json():

@@ -10,7 +10,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lakehouse.display import Figure, TableView, format_nbytes, format_value, report_html, table_html, table_text
+from lakehouse.display import (
+    Figure,
+    TableView,
+    first_rows,
+    format_nbytes,
+    format_value,
+    report_html,
+    spread_rows,
+    table_html,
+    table_text,
+)
 from lakehouse.display.thumbnail import MAX_NBYTES, MAX_SIDE_PX, thumbnail
 from lakehouse.info import ColumnInfo, Outline
 from lakehouse.media.handles import Image as ImageHandle
@@ -216,3 +226,20 @@ def test_columns_that_nobody_measured_have_no_bytes():
     html = table_html(view([{"id": "a", "score": 1.0}], columns=columns))
     assert "bytes" not in html.partition("</style>")[2]
     assert "<td>feature</td>" in html
+
+
+def test_a_notebook_shows_the_first_rows_of_a_real_table(pets):
+    parsed = parsed_page(pets._repr_html_())
+    assert parsed.tags.count("img") == 5
+    assert "20 rows, 17 columns · version 2" in parsed.texts
+    assert len(pets._repr_html_().encode()) <= 256_000
+    assert repr(pets) == f"<Table pets: 20 rows, 17 columns, version 2, {pets.uri}>"
+
+
+def test_rows_of_a_report_are_spread_over_the_table(pets):
+    ids = pets.to_arrow(["id"])["id"].to_pylist()
+    assert [r["id"] for r in spread_rows(pets.snapshot(), 4)] == [ids[i] for i in (0, 5, 10, 15)]
+    assert [r["id"] for r in spread_rows(pets.snapshot(), 99)] == ids
+    assert [r["id"] for r in first_rows(pets.snapshot(), 3)] == ids[:3]
+    pets.delete("true")
+    assert spread_rows(pets.snapshot(), 4) == first_rows(pets.snapshot(), 3) == []

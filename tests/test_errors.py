@@ -380,6 +380,16 @@ def test_a_bucket_that_refuses_is_a_storage_error(s3_options):
         assert "check the location, the permissions" in str(found[bucket])
 
 
+@pytest.mark.parametrize("bucket", Refusing.replies)
+def test_a_lake_in_a_bucket_that_refuses_is_a_storage_error(s3_options, bucket):
+    options = s3_options | {
+        "aws_endpoint": s3_options["aws_endpoint"].replace("user:SECRETWORD@", "")
+    }  # aiohttp wants none
+    error = raised(lambda: lh.connect(f"s3://{bucket}/lake", storage_options=options).table_names())
+    assert type(error) is errors.StorageError
+    assert f"s3://{bucket}/lake" in str(error)
+
+
 def test_a_server_that_is_not_there_is_a_storage_error():
     options = {
         "aws_access_key_id": "SECRETID",

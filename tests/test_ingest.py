@@ -13,7 +13,6 @@ from lakehouse import ingest, layout
 from lakehouse.data import Chunk
 from lakehouse.errors import BadRowsError, ConflictError, DuplicateKeyError, InvalidArgumentError, SchemaError
 from lakehouse.failures import RowFailure
-from lakehouse.leases import lease
 
 KEYED = pa.schema(
     [
@@ -202,8 +201,7 @@ def test_an_unknown_policy_is_refused(lake):
 
 def test_adding_a_source_that_somebody_else_is_adding_says_who(lake):
     table = lake.create_table("t", schema=KEYED)
-    run = ingest._run_id(table.snapshot(), Numbers(3))
-    with lease(layout.side(table._lake).child("ingest").child("t"), run, "adding"):
+    with ingest._journal_of(table.snapshot(), Numbers(3)):
         with pytest.raises(ConflictError, match=f"pid {os.getpid()}"):
             table.add(Numbers(3), progress=False)
     table.add(Numbers(3), progress=False)

@@ -1,6 +1,8 @@
 """Batches of real tables: every row once, the same on any topology, resumed at any step."""
 
 import json
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -338,6 +340,15 @@ def test_a_broken_picture_is_named(uneven):
         list(loader(uneven, columns=["image"], batch_size=4, transform=crop))
 
 
+def test_a_picture_that_is_not_there_is_a_bad_row(lake):
+    table = lake.create_table("gaps", schema=pa.schema([types.field("image", "image")]))
+    table.add([{"image": encode_image(np.zeros((2, 2, 3), np.uint8))}, {"image": None}])
+    with pytest.raises(MediaError, match="column 'image' of row id 1 is NULL.*on_bad_rows="):
+        list(loader(table.snapshot(), batch_size=2, on_missing="skip"))
+    (batch,) = loader(table.snapshot(), batch_size=2, on_bad_rows="mask")
+    assert sorted(batch["_is_bad"].tolist()) == [False, True]
+
+
 @pytest.mark.parametrize("world_size", [1, 2, 4])
 def test_a_bad_row_is_substituted_by_the_next_one_of_the_global_order(uneven, world_size):
     snapshot = replace(uneven, pinned=True)
@@ -463,6 +474,18 @@ def test_an_epoch_is_a_whole_number(numbers):
 
 
 # What it costs
+
+
+def test_nothing_loads_torch_before_the_first_batch(lake):
+    lake.create_table("pets", data=pa.table({"x": range(8)}))
+    code = (
+        "import sys, lakehouse as lh\n"
+        f"loader = lh.connect({lake.uri!r}).open_table('pets').loader(batch_size=4)\n"
+        "assert loader.batch_type == 'torch' and 'torch' not in sys.modules\n"
+        "print(len(next(iter(loader))['x']), 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "4 True\n"
 
 
 def test_reads_are_few_sorted_and_without_repeats(numbers, monkeypatch):

@@ -97,7 +97,6 @@ def test_a_word_that_is_not_declared_is_no_code():
         (pa.array([[1.0], [None], [2.0]], pa.list_(pa.float32(), 1)), None, "holds a NULL"),
         (pa.array([[1.0], [2.0, None], []]), None, "holds a NULL"),
         (pa.DictionaryArray.from_arrays(pa.array([1, None, 0], pa.int32()), ["train", "val"]), SPLIT, "is NULL"),
-        (pa.chunked_array([pa.array([b"", None, b""], pa.large_binary())]), types.field("x", "image"), "is NULL"),
     ],
     ids=str,
 )

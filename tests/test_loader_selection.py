@@ -1,5 +1,7 @@
 """Which rows: the same ids in the same order as a scan gives, in a handful of runs."""
 
+import pickle
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -53,6 +55,16 @@ def test_a_whole_table_is_a_few_runs_however_long(lake):
 def test_the_rows_are_those_of_a_scan(numbers, where):
     snapshot = numbers.snapshot()
     assert np.array_equal(ids_of(select(snapshot, where)), reads.row_ids(snapshot, where))
+
+
+@pytest.mark.parametrize("limit", [1 << 20, 0])
+def test_a_selection_is_pickled_or_mapped(monkeypatch, limit):
+    monkeypatch.setattr("lakehouse.loader.selection._PICKLED_NBYTES", limit)
+    selection = _from_row_ids([np.arange(0, 900, 3, dtype=np.uint64)])
+    there = pickle.loads(pickle.dumps(selection))
+    assert there.digest == selection.digest
+    assert np.array_equal(ids_of(there), ids_of(selection))
+    assert isinstance(there.starts.base, np.memmap) == (limit == 0)
 
 
 def test_deleted_and_updated_rows_keep_their_ids(numbers):

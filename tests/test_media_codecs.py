@@ -1,19 +1,20 @@
+import contextlib
 import io
 import struct
 import zlib
 
-import broken_files
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from media_files import noise, picture
 from PIL import Image
 
 from lakehouse.errors import InvalidArgumentError, MediaError
 from lakehouse.media.codecs import FORMATS, check_image, decode_image, decode_rgb, encode_image, image_info
 from lakehouse.media.thumbnails import thumbnail
+from tests import broken_files
+from tests.media_files import noise, picture
 
 sizes = st.integers(1, 20)
 pixels = st.tuples(sizes, sizes, st.sampled_from([(), (3,), (4,)])).flatmap(
@@ -93,19 +94,20 @@ def test_damage_anywhere_ends_in_a_picture_or_a_media_error(kind, draw):
     for at in draw.draw(st.lists(st.integers(0, len(data) - 1), min_size=1, max_size=8)):
         data[at] ^= draw.draw(st.integers(1, 255))
     for action in (check_image, decode_image, decode_rgb):
-        try:
+        with contextlib.suppress(MediaError):
             action(bytes(data), max_pixels=1_000_000)
-        except MediaError as error:
-            assert str(error)
 
 
-@given(st.sampled_from(sorted(m for m in (b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"RIFF\x10\0\0\0WEBP"))), st.binary(max_size=300))
+@given(
+    st.sampled_from(
+        sorted(m for m in (b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"RIFF\x10\0\0\0WEBP"))
+    ),
+    st.binary(max_size=300),
+)
 @settings(max_examples=150)
 def test_noise_behind_a_magic_number_is_a_media_error_or_a_picture(magic, rest):
-    try:
+    with contextlib.suppress(MediaError):
         decode_image(magic + rest, max_pixels=10_000)
-    except MediaError as error:
-        assert str(error)
 
 
 def test_one_flipped_bit_in_a_png_is_found_without_decoding():
@@ -173,7 +175,14 @@ def test_exif_orientation_is_read_and_only_thumbnails_are_turned(kind, orientati
     assert decode_image(thumbnail(data, 32)).size == ((16, 32) if turned else (32, 16))
 
 
-@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x63\0\0\0\0\0\0"])
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"Exif\0\0garbage",
+        b"Exif\0\0II*\0\xff\xff\xff\xff",
+        b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x63\0\0\0\0\0\0",
+    ],
+)
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's, which is no reason to refuse the picture
 def test_a_broken_exif_block_is_upright(exif):
     assert image_info(picture("JPEG", exif=exif)).orientation == 1

@@ -6,11 +6,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from media_files import all_frames, noise, picture, sound, video
 
 import lakehouse as lh
 from lakehouse.errors import InvalidArgumentError, MediaError, StorageError
 from lakehouse.media.handles import BytesSource, handle
+from tests.media_files import all_frames, noise, picture, sound, video
 
 KINDS = {"image": lh.Image, "video": lh.Video, "audio": lh.Audio, "text": lh.Text, "blob": lh.Blob}
 

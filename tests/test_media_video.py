@@ -1,3 +1,4 @@
+import contextlib
 import io
 
 import av
@@ -5,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from media_files import VIDEOS, all_frames, picture, sound, video
 
 from lakehouse.errors import InvalidArgumentError, MediaError
 from lakehouse.media.audio import audio_info, samples
 from lakehouse.media.cutting import clip
 from lakehouse.media.endings import container_ends
 from lakehouse.media.video import frame_at, frames, video_info
+from tests.media_files import VIDEOS, all_frames, picture, sound, video
 
 FPS = 25
 MADE = {kind: video(kind) for kind in VIDEOS}
@@ -120,7 +121,9 @@ def test_a_time_outside_the_video_is_refused(t_s):
         frame_at(io.BytesIO(MADE["mp4"]), t_s)
 
 
-@pytest.mark.parametrize(("start_s", "end_s", "fps"), [(1.0, 1.0, None), (2.0, 1.0, None), (0.0, 1.0, 0), (0.0, 1.0, -2)])
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "fps"), [(1.0, 1.0, None), (2.0, 1.0, None), (0.0, 1.0, 0), (0.0, 1.0, -2)]
+)
 def test_an_empty_stretch_or_pace_is_refused(start_s, end_s, fps):
     with pytest.raises(InvalidArgumentError):
         next(frames(io.BytesIO(MADE["mp4"]), start_s, end_s, fps))
@@ -147,10 +150,8 @@ def test_damage_anywhere_ends_in_a_frame_or_a_media_error(kind, draw):
     for at in draw.draw(st.lists(st.integers(0, len(data) - 1), min_size=1, max_size=20)):
         data[at] ^= draw.draw(st.integers(1, 255))
     for action in (video_info, lambda f: frame_at(f, 1.0), container_ends, lambda f: clip(f, 0.5, 1.5)):
-        try:
+        with contextlib.suppress(MediaError, InvalidArgumentError):
             action(io.BytesIO(bytes(data)))
-        except (MediaError, InvalidArgumentError) as error:
-            assert str(error)
 
 
 PLAYLISTS = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -26,17 +26,22 @@ from lakehouse.cli.arguments import (
 )
 from lakehouse.cli.output import Change, Output, grid, rows_grid
 from lakehouse.display import format_nbytes
-
-if TYPE_CHECKING:
-    from lakehouse.table import Table
+from lakehouse.errors import NotFoundError
 
 __all__ = ["register"]
 
 _SHOWN_ROWS = 50
 
 
-IndexKind = Literal["ivf-pq", "btree"]
-_INDEXES = {"ivf-pq": "IvfPq", "btree": "BTree"}
+IndexKind = Literal["ivf-pq", "ivf-flat", "btree", "bitmap", "label-list", "fts"]
+_INDEXES: dict[IndexKind, str] = {
+    "ivf-pq": "IvfPq",
+    "ivf-flat": "IvfFlat",
+    "btree": "BTree",
+    "bitmap": "Bitmap",
+    "label-list": "LabelList",
+    "fts": "FTS",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -83,31 +88,34 @@ def _parameters(texts: list[str]) -> dict[str, Any] | None:
 
 def search(
     target: TableTarget,
-    column: Annotated[str, typer.Argument(metavar="COLUMN", help="A vector column.")],
+    column: Annotated[str, typer.Argument(metavar="COLUMN", help="A column of vectors or of text.")],
     like: Annotated[
         str | None, typer.Option("--like", metavar="KEY", help="Near to this row.", show_default=False)
     ] = None,
     vector: Annotated[
         str | None, typer.Option("--vector", metavar="JSON", help="Near to this vector.", show_default=False)
     ] = None,
+    text: Annotated[
+        str | None, typer.Option("--text", metavar="WORDS", help="Best for these words.", show_default=False)
+    ] = None,
     k: Annotated[int, typer.Option("-k", metavar="K", min=1, help="How many.")] = 10,
     where: WhereOption = None,
     columns: ColumnsOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the rows nearest to a row or a vector."""
+    """Find the rows nearest to a row or a vector, or best for some words."""
+    if [like, vector, text].count(None) != 2:
+        raise typer.BadParameter("give one of --like KEY, --vector JSON and --text WORDS")
     table = open_table(target)
-    if (like is None) == (vector is None):
-        raise typer.BadParameter("give one of --like KEY and --vector JSON")
-    query = typed_value(vector) if vector is not None else _vector_of(table, str(like), column)
+    query = text if text is not None else typed_value(vector) if vector is not None else None
+    if like is not None:
+        query = table.get([key_value(table, like)], columns=[column])[column][0].as_py()
+        if query is None:
+            raise NotFoundError(f"the row {like!r} has nothing in {column}; fill it, or take another row")
     hits = table.search(query, column=column, k=k, where=where, columns=as_names(columns))
     rows = hits.to_pylist()
     out = Output(as_json)
     out.show(rows, *rows_grid(rows, hits.schema.names, out.console.width))
-
-
-def _vector_of(table: Table, key: str, column: str) -> Any:
-    return table.get([key_value(table, key)], columns=[column])[column][0].as_py()
 
 
 def index(
@@ -117,7 +125,12 @@ def index(
     ] = None,
     kind: Annotated[
         IndexKind | None,
-        typer.Option("--kind", metavar="ivf-pq|btree", help="Default: what fits the column.", show_default=False),
+        typer.Option(
+            "--kind",
+            metavar="ivf-pq|ivf-flat|btree|bitmap|label-list|fts",
+            help="Default: what fits the column.",
+            show_default=False,
+        ),
     ] = None,
     drop: Annotated[bool, typer.Option("--drop", help="Remove the column's index.")] = False,
     as_json: AsJson = False,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 import lakehouse as lh
+from lakehouse import display
 from lakehouse.cli.arguments import (
     AsJson,
     ColumnsOption,
@@ -25,7 +26,7 @@ from lakehouse.cli.arguments import (
     verb,
 )
 from lakehouse.cli.output import Output, fields, grid, rows_grid
-from lakehouse.display import count, first_rows, format_nbytes, format_value
+from lakehouse.display import count, format_nbytes, format_value
 from lakehouse.errors import InvalidArgumentError
 from lakehouse.layout import mark_format
 from lakehouse.location import Location
@@ -138,7 +139,7 @@ def head(
     table = open_table(target)
     snapshot = table.snapshot()
     names = snapshot.columns(as_names(columns))
-    rows = [{name: row[name] for name in names} for row in first_rows(snapshot, n)]
+    rows = [{name: row[name] for name in names} for row in display.first_rows(snapshot, n)]
     out = Output(as_json)
     empty = [name for name in names if all(row[name] is None for row in rows)]
     shown = [name for name in names if name not in empty]

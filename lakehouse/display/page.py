@@ -80,10 +80,12 @@ def report_html(
 
     Parameters
     ----------
-    title, subtitle
+    title
         What stands on top.
     views
         The tables, in the order they are shown.
+    subtitle
+        What stands under the title.
     figures
         Numbers shown before the tables.
     max_nbytes

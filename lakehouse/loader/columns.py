@@ -166,7 +166,6 @@ def gather(
         case Form.VALUES:
             return cast("list[Any]", data.take(pa.array(index)).to_pylist())
         case Form.IMAGES:
-            _check_no_nulls(column, data, index, row_ids)
             return [data[i] for i in index.tolist()]
         case Form.RAGGED:
             rows = data.take(pa.array(index))

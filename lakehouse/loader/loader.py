@@ -56,14 +56,13 @@ class Loader:
 
     Examples
     --------
-    >>> import lakehouse as lh, pyarrow as pa, tempfile
-    >>> lake = lh.connect(tempfile.mkdtemp())
-    >>> t = lake.create_table("pets", data=pa.table({"x": range(10), "name": list("abcdefghij")}))
-    >>> loader = t.loader(where="x > 1", batch_size=4, shuffle=False)
+    >>> rows = [{"x": i, "name": f"n{i}"} for i in range(10)]
+    >>> table = lh.connect(folder).create_table("pets", data=rows)
+    >>> loader = table.loader(where="x > 1", batch_size=4, shuffle=False)
     >>> for batch in loader:
     ...     print(batch["x"].tolist(), batch["name"])
-    [2, 3, 4, 5] ['c', 'd', 'e', 'f']
-    [6, 7, 8, 9] ['g', 'h', 'i', 'j']
+    [2, 3, 4, 5] ['n2', 'n3', 'n4', 'n5']
+    [6, 7, 8, 9] ['n6', 'n7', 'n8', 'n9']
     """
 
     def __init__(self, snapshot: Snapshot, options: LoaderOptions | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from lakehouse.errors import InvalidArgumentError, closest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from lakehouse.loader.plan import Shuffle
     from lakehouse.where import Where
@@ -27,7 +27,7 @@ class LoaderOptions:
     Parameters
     ----------
     columns
-        Names; None means all. ``_rowid`` is one that can be named.
+        Names, None for all; kept as a tuple. ``_rowid`` can be named.
     where
         A predicate of Lance's SQL; None means all rows.
     batch_size
@@ -50,11 +50,12 @@ class LoaderOptions:
         Leave an incomplete last batch out. Kept and shared by several ranks, it is filled up with repeats and every
         batch has ``_is_pad``, bool, shape ``(num_rows,)``.
     on_bad_rows
-        What a row does that cannot be decoded or transformed: ``"raise"``, ``"mask"`` (stays with zeros and
-        ``_is_bad`` set) or ``"substitute"`` (the next good row of the order stands in).
+        What a row does whose picture is missing or does not decode, or whose transform raises: ``"raise"``;
+        ``"mask"``: another row of the batch stands there, and ``_is_bad``, bool, shape ``(num_rows,)``, tells where;
+        ``"substitute"``: the next good row of the global order stands there. A rank never gets shorter.
     on_missing
-        What NULL does in a column that becomes a tensor: ``"raise"``, or ``"skip"`` leaves such rows out before
-        anything is counted.
+        What NULL does in a number, vector or category: ``"raise"`` when the row is reached, or ``"skip"``: such rows
+        are left out when the loader is made, before anything is counted. NULL text is None.
     prefetch_batches
         Batches under way ahead of the consumer; 0 does everything in the consumer's thread.
 
@@ -64,7 +65,7 @@ class LoaderOptions:
         A value out of its range, or a choice that is not available yet.
     """
 
-    columns: tuple[str, ...] | None = None
+    columns: Iterable[str] | None = None
     where: Where | None = None
     batch_size: int = 64
     shuffle: bool | str = True

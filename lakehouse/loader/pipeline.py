@@ -227,13 +227,13 @@ class Pipeline:
 
 
 def _decoded(name: str, cell: Any, row_id: int) -> npt.NDArray[np.uint8]:
+    hint = "leave the row out with where=…, or pass on_bad_rows='substitute' or 'mask'"
+    if not cell.is_valid:
+        raise MediaError(f"column {name!r} of row id {row_id} is NULL; {hint}")
     try:
         pixels = decode_rgb(cell.as_py())
     except MediaError as error:
-        raise MediaError(
-            f"column {name!r} of row id {row_id}: {error}; leave the row out with where=…, or pass "
-            "on_bad_rows='substitute' or 'mask'"
-        ) from error
+        raise MediaError(f"column {name!r} of row id {row_id}: {error}; {hint}") from error
     return pixels.transpose(2, 0, 1)
 
 

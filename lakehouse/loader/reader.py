@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Portion", "Reader", "RowBlock"]
 
-# 150 pictures of 50 KB: twice as many would cost a tenth less each and hold 40 MB more. Of rows of 16 bytes, 65,536 of 10 M cost
-# 1 µs of CPU each in one read, 37 µs in reads of 1,024: many rows share a page, or none do.
+# 150 pictures of 50 KB: twice as many would cost a tenth less each and hold 40 MB more. Of rows of 16 bytes, 65,536
+# of 10 M cost 1 µs of CPU each in one read and 37 µs in reads of 1,024: many of them share a page, or none do.
 _MAX_NBYTES = 8 << 20
 _MAX_ROWS = 1 << 16
 

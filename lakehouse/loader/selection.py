@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Selection", "select"]
 
 _SCAN_ROWS = 1 << 17  # 1 MB of row ids a batch
+_PICKLED_NBYTES = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +71,24 @@ class Selection:
         before = np.where(run > 0, self.ends[run - 1], 0)
         return self.starts[run] + (ranks - before).astype(np.uint64)
 
+    @cached_property
+    def _folder(self) -> TemporaryDirectory[str]:
+        folder = TemporaryDirectory(prefix="lakehouse-selection-")
+        np.save(Path(folder.name, "starts.npy"), self.starts)
+        np.save(Path(folder.name, "ends.npy"), self.ends)
+        return folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle a large one as a file that workers map, so that a node holds it once; it lives as long as this object."""
+        if self.nbytes <= _PICKLED_NBYTES:
+            return Selection, (self.starts, self.ends)
+        return _mapped, (self._folder.name,)
+
+
+def _mapped(folder: str) -> Selection:
+    starts, ends = (np.load(Path(folder, name), mmap_mode="r") for name in ("starts.npy", "ends.npy"))
+    return Selection(np.asarray(starts), np.asarray(ends))
+
 
 def select(snapshot: Snapshot, where: Where | None = None, *, without_nulls: Sequence[str] = ()) -> Selection:
     """Read which rows of a version match, in table order.
@@ -85,9 +107,7 @@ def select(snapshot: Snapshot, where: Where | None = None, *, without_nulls: Seq
     FilterError
         The predicate does not parse or names what is not there.
     """
-    nullable = [
-        name for name in without_nulls if name in snapshot.schema.names and snapshot.schema.field(name).nullable
-    ]
+    nullable = [name for name in without_nulls if snapshot.schema.field(name).nullable]
     tests = [f"({rendered})"] if (rendered := render(where)) is not None else []
     tests += [f"{quoted(name)} IS NOT NULL" for name in nullable]
     batches = reads.scan(snapshot, [], " AND ".join(tests) or None, batch_size=_SCAN_ROWS, with_row_id=True)

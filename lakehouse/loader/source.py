@@ -48,10 +48,11 @@ class Source:
     def of(cls, snapshot: Snapshot, options: LoaderOptions, agree: Agree | None = None) -> Source:
         """Select the rows of a version; `agree` lets the ranks find one version and selection first."""
         columns = _columns(snapshot, options)
-        needed = [c.name for c in columns if c.form is not Form.VALUES] if options.on_missing == "skip" else []
+        # Pictures are not asked: Lance reads all their bytes to find the NULLs (321 MB of 321 MB, 14.0.2).
+        numbers = [c.name for c in columns if c.form not in (Form.VALUES, Form.IMAGES) and c.name != ROW_ID]
 
         def selected(version: Snapshot) -> Selection:
-            return select(version, options.where, without_nulls=needed)
+            return select(version, options.where, without_nulls=numbers if options.on_missing == "skip" else ())
 
         snapshot, selection = agree(snapshot, selected) if agree else (snapshot, selected(snapshot))
         source = cls(snapshot.lake, snapshot.name, snapshot.version, columns, selection, options)

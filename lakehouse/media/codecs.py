@@ -199,7 +199,9 @@ def encode_image(image: Image.Image | npt.NDArray[np.uint8], format: str = "PNG"
 
     if format not in FORMATS:
         raise InvalidArgumentError(f"cannot encode as {format!r}; choose {', '.join(FORMATS)}")
-    options: dict[str, Any] = {"quality": 95} if format == "JPEG" else {"lossless": True, "exact": True} if format == "WEBP" else {}
+    options: dict[str, Any] = (
+        {"quality": 95} if format == "JPEG" else {"lossless": True, "exact": True} if format == "WEBP" else {}
+    )
     buffer = io.BytesIO()
     try:
         picture = image if isinstance(image, Image.Image) else Image.fromarray(image)

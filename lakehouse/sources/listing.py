@@ -75,8 +75,7 @@ def parse(
     InvalidArgumentError
         It is a chain of URLs.
     """
-    is_remote = "://" in text and not text.startswith("file://")
-    if is_remote:
+    if is_remote := _is_remote(text):
         place, path = _remote(text, storage_options, places)
     else:
         place, path = Local(), _absolute(text)
@@ -87,6 +86,10 @@ def parse(
     parts = path.split("/")
     first = next(i for i, part in enumerate(parts) if any(c in magic for c in part))
     return Pattern(text, place, "/".join(parts[:first]) or "/", tuple(parts[first:]), extensions)
+
+
+def _is_remote(text: str) -> bool:
+    return "://" in text and not text.startswith("file://")
 
 
 def _absolute(text: str) -> str:
@@ -197,7 +200,7 @@ class Listing:
     @property
     def names(self) -> list[str]:
         """The patterns in a form that does not depend on the working directory."""
-        return [text if "://" in text else _absolute(text) for text in self.patterns]
+        return [text if _is_remote(text) else _absolute(text) for text in self.patterns]
 
     def found(self) -> Iterator[Found]:
         """Yield the files in a stable order, each once, with what went wrong in listing them.
@@ -224,7 +227,7 @@ class Listing:
 
     def count(self) -> int | None:
         """Return the number of files if that is quick to find out: few, and on this machine."""
-        if any("://" in text for text in self.patterns):
+        if any(map(_is_remote, self.patterns)):
             return None
         files, looked_at = 0, Counter[str]()
         for pattern in self._parsed():

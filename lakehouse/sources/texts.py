@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from typing import TYPE_CHECKING, Any, Literal
 
 from lakehouse import types
@@ -67,7 +68,7 @@ def read_texts(
     [{'text': 'Grüße', 'num_chars': 5}]
     """
     try:
-        b"".decode(encoding)
+        io.TextIOWrapper(io.BytesIO(), encoding)  # refuses codecs that are no text encodings, too
     except LookupError as error:
         raise InvalidArgumentError(f"unknown encoding {encoding!r}; try 'utf-8', 'latin-1', 'cp1252'") from error
 

@@ -9,6 +9,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from lakehouse.errors import translated
+from lakehouse.where import literal
 
 if TYPE_CHECKING:
     import duckdb
@@ -17,13 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Sandbox"]
 
-_CLOSED = {
+_CLOSED: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "allow_community_extensions": "false",
     "allow_persistent_secrets": "false",
     "python_enable_replacements": "false",  # else `FROM df` reads the caller's variables
-    "enable_external_access": "false",
 }
 
 
@@ -40,18 +40,21 @@ class Sandbox:
         import duckdb
 
         folder = tempfile.mkdtemp(prefix="lakehouse-sql-")
-        options: dict[str, str | bool | int | float | list[str]] = {
-            **_CLOSED,
+        # By SET, in this order: given to connect(), DuckDB 2.0.0 shows the limit on temporary space and exceeds it.
+        settings = {
             "memory_limit": f"{limits.memory_nbytes or _machine_nbytes() // 2}B",
-            "temp_directory": folder,  # never one beside the user's program, DuckDB's default
+            "temp_directory": folder,  # DuckDB's default is a folder where the program was started
             "max_temp_directory_size": f"{limits.temp_nbytes}B",
             "threads": limits.threads or os.cpu_count() or 1,
+            "TimeZone": "UTC",  # the same answers on every machine
+            "enable_external_access": False,
+            "lock_configuration": True,
         }
         try:
             with translated("opening DuckDB"):
-                connection = duckdb.connect(":memory:", config=options)
-                connection.execute("SET GLOBAL TimeZone = 'UTC'")  # the same answers on every machine
-                connection.execute("SET GLOBAL lock_configuration = true")
+                connection = duckdb.connect(":memory:", config=_CLOSED)
+                for name, value in settings.items():
+                    connection.execute(f"SET GLOBAL {name} = {literal(value)}")
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

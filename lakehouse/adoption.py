@@ -50,7 +50,8 @@ def adopt(lake: Location, name: str, create: Callable[[Location, pa.Schema, Any]
     """
     if not lake.is_local:
         raise UnsupportedTableError(
-            f"adopt() renames folders, which {lake.uri} cannot do; read {name!r} and create_table(data=…) it under another name"
+            f"adopt() renames folders, which {lake.uri} cannot do; "
+            f"read {name!r} and create_table(data=…) it under another name"
         )
     copy = layout.side(lake).child("adopting").child(name + layout.TABLE_SUFFIX)
     place = layout.table_location(lake, name)
@@ -92,7 +93,7 @@ def _tell(snapshot: Snapshot, place: Location, aside: Path) -> None:
     rebuild = f"; build its indexes again: {', '.join(indexed)}" if indexed else ""
     # A warning, because it costs disk and because the default logger shows nothing less.
     logger.warning(
-        "adopted %s: %s rows, %s bytes copied, version history starts anew%s; the original is at %s, remove it when content",
+        "adopted %s: %s rows, %s bytes copied, history starts anew%s; the original is at %s, remove it when content",
         snapshot.name,
         f"{snapshot.num_rows:,}",
         f"{place.nbytes():,}",

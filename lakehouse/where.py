@@ -81,8 +81,11 @@ def literal(value: Any) -> str:
             return "NULL"
         case bool():
             return "true" if value else "false"
-        case int() | Decimal():
+        case int():
             return str(value)
+        case Decimal() if value.is_finite():
+            # A bare 1.50 is read as a float, which Lance does not compare with a decimal.
+            return f"CAST('{value:f}' AS DECIMAL(38, {max(0, -int(value.as_tuple().exponent))}))"
         case float():
             return repr(value) if math.isfinite(value) else f"CAST('{value}' AS DOUBLE)"
         case str():

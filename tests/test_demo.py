@@ -1,6 +1,7 @@
 """The demo: what it makes is there, what it says is true, what it shows runs."""
 
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import lakehouse as lh
 from lakehouse.cli.app import app
 from lakehouse.demo import files as demo_files
 from lakehouse.demo import run_demo
+from lakehouse.demo import steps as demo_steps
 from lakehouse.demo.features import brightness, palette
 from lakehouse.errors import AlreadyExistsError
 
@@ -94,15 +96,21 @@ def test_the_command_tells_the_steps_and_a_second_run_takes_another_folder(demo,
     assert result.stderr.startswith("lakehouse: ")
 
 
-@pytest.mark.parametrize("missing", ["skimage", "av"])
-def test_without_an_extra_there_are_files_all_the_same(missing, tmp_path, monkeypatch):
-    found = demo_files.find_spec
-    monkeypatch.setattr(demo_files, "find_spec", lambda name: None if name == missing else found(name))
+def test_it_runs_without_the_extras_and_says_so(tmp_path, monkeypatch):
+    for module in (demo_files, demo_steps):
+        monkeypatch.setattr(module, "find_spec", lambda name: None if name in ("skimage", "av") else find_spec(name))
+    said = []
+    result = run_demo(tmp_path / "drawn", said.append)
+    assert "the pictures are drawn" in said[0].told[1]
+    assert "no video without PyAV" in said[0].told[2]
+    assert lh.connect(result.lake).table_names() == ["pictures", "texts"]
+    assert result.figures["tables"]["pictures"] == 14 * (demo_files.CROPS + 1)
+    assert "<img" in Path(result.report).read_text(encoding="utf-8")
+
+
+def test_drawn_pictures_can_be_filmed(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo_files, "find_spec", lambda name: None if name == "skimage" else find_spec(name))
     monkeypatch.setattr(demo_files, "CROPS", 1)
     demo_files.make_files(tmp_path / "files")
-    pictures = sorted((tmp_path / "files" / "pictures").rglob("*.jpg"))
-    good = [p for p in pictures if p.name != "broken.jpg"]
-    assert len(pictures) == len(good) + 1
-    infos = [lh.Image(p.read_bytes()).info for p in good]
-    assert all(min(i.width_px, i.height_px) >= 224 for i in infos)
-    assert (tmp_path / "files" / "videos").exists() == (missing != "av")
+    [video] = (tmp_path / "files" / "videos").iterdir()
+    assert lh.Video(video.read_bytes()).info.num_frames == 75

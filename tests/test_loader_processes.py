@@ -74,6 +74,20 @@ def test_torchs_dataloader_shares_an_iterable_among_workers(table):
     assert contents(loader) == contents(own)
 
 
+def test_an_iterable_resumes_in_each_worker(table):
+    """As torchdata's StatefulDataLoader does it: the state is loaded into a fresh iterator."""
+    dataset = TableIterable(table.snapshot(), options())
+    whole = contents(dataset)
+    batches = iter(dataset)
+    for _ in zip(range(3), batches):
+        pass
+    resumed = iter(dataset)
+    resumed.load_state_dict(batches.state_dict())
+    assert contents(resumed) == whole[3:]
+    with pytest.raises(InvalidArgumentError, match="workers 2, here it is 1"):
+        iter(dataset).load_state_dict(batches.state_dict() | {"every": 2})
+
+
 def test_a_forked_worker_is_refused_with_the_way_out(table):
     loader = DataLoader(TableDataset(table.snapshot(), options()), num_workers=1, multiprocessing_context="fork")
     with warnings.catch_warnings():

@@ -19,6 +19,7 @@ from lakehouse.errors import (
     TableNotFoundError,
 )
 from lakehouse.sql import Engine, Limits
+from lakehouse.sql.sandbox import Sandbox
 
 
 @pytest.fixture
@@ -306,3 +307,31 @@ def test_spilled_files_lie_in_a_folder_of_their_own_and_go_away(small, tmp_path,
     sandbox.close()
     assert os.listdir(tmp_path / "temp") == []
     assert not (tmp_path / ".tmp").exists()
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "SELECT * FROM read_text('{file}')",
+        "COPY (SELECT 1) TO '{folder}/out.csv'",
+        "ATTACH '{folder}/out.db'",
+        "INSTALL httpfs",
+        "SET memory_limit = '1TB'",
+        "SET lock_configuration = false",
+        "RESET max_temp_directory_size",
+        "EXPORT DATABASE '{folder}/out'",
+        "SELECT * FROM a_python_variable",
+        "SELECT * FROM glob('{folder}/*')",
+    ],
+)
+def test_the_sandbox_holds_even_where_no_statement_is_checked(tmp_path, attempt):
+    import duckdb
+
+    a_python_variable = pa.table({"x": [SECRET]})
+    file = tmp_path / "secret.csv"
+    file.write_text(f"word\n{SECRET}\n")
+    sandbox = Sandbox(Limits())
+    with pytest.raises(duckdb.Error):
+        sandbox.cursor().execute(attempt.format(file=file, folder=tmp_path)).fetchall()
+    sandbox.close()
+    assert a_python_variable.num_rows == 1

@@ -147,6 +147,8 @@ def backfill(
         f"{filled}: {result.num_computed:,} computed, {result.num_resumed:,} kept from a run that was killed",
         f"{format_nbytes(result.nbytes_written)} written, {format_nbytes(before)} untouched",
     ]
+    if result.num_rows == 0:
+        told = [f"nothing to fill, version {result.version} has it all"]
     if result.num_failed:
         told.append(f"{count(result.num_failed, 'row')} failed; lakehouse feature errors {target} says why")
     Output(as_json).show({**asdict(result), "nbytes_untouched": before}, *told)

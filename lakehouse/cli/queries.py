@@ -140,8 +140,8 @@ def index(
     out = Output(as_json)
     if column is None:
         rows = table.indexes().to_pylist()
-        told = grid(list(rows[0]), [list(row.values()) for row in rows]) if rows else f"no indexes on {table.name}"
-        out.show(rows, told)
+        lines = [[*(row | {"nbytes": format_nbytes(row["nbytes"])}).values()] for row in rows]
+        out.show(rows, grid(list(rows[0]), lines) if rows else f"no indexes on {table.name}")
         return
     before = table.info()
     if drop:

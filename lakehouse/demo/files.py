@@ -77,9 +77,8 @@ def _drawn() -> Iterator[Subject]:
         wave = 0.5 + 0.5 * np.sin(pace * np.hypot(y - centre[0], x - centre[1]))[..., None]
         first, second = random.uniform(0, 255, (2, 3))
         pixels = (wave * first + (1 - wave) * second).astype(np.uint8)
-        yield Subject(
-            f"rings-{number:02}", Image.fromarray(pixels), "Rings around a point, drawn by a sine.", number == 0
-        )
+        caption = f"Rings around a point, {pace:.2f} radians a step, drawn by a sine."
+        yield Subject(f"rings-{number:02}", Image.fromarray(pixels), caption, number == 0)
 
 
 def make_files(folder: Path) -> None:

@@ -15,6 +15,7 @@ from lakehouse.errors import InvalidArgumentError, SchemaError, translated
 from lakehouse.features import checkpoints, staging
 from lakehouse.features.calls import call_rows
 from lakehouse.features.udf import UDF, import_udf
+from lakehouse.media import sizes
 from lakehouse.schema.lineage import input_names
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class Function:
         rows = min(_ROWS, max(64, num_rows // _SHARE))
         media = [name for name in names if types.is_bytes_media(snapshot.schema.field(name))]
         if media and snapshot.num_rows:
-            mean = sum(reads.media_nbytes(snapshot, name) for name in media) / snapshot.num_rows
+            mean = sum(sizes.mean_nbytes(snapshot, name) for name in media)
             rows = max(1, min(rows, int(_INPUT_NBYTES / max(mean, 1))))
         return rows
 

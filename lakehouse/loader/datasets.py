@@ -110,8 +110,9 @@ class TableDataset:
 class BatchSampler:
     """Give ``DataLoader`` the batches of this rank, as ranks in the selection, in an order that all ranks agree on.
 
-    Its state counts the batches that were drawn, and a ``DataLoader`` with workers draws ahead of what it hands out:
-    for a state that is exact use `Loader`. An incomplete last batch that is kept is filled up with repeats.
+    Its state counts the batches that were drawn. A ``DataLoader`` with workers draws ahead of what it hands out, which
+    ``torchdata.StatefulDataLoader`` puts right and torch's own does not. An incomplete last batch that is kept
+    is filled up with repeats.
 
     Parameters
     ----------

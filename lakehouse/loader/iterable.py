@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from lakehouse.snapshot import Snapshot
 
-__all__ = ["TableIterable"]
+__all__ = ["TableIterable", "TableIterator"]
 
 
 class TableIterable(IterableDataset[Any]):
@@ -61,12 +61,62 @@ class TableIterable(IterableDataset[Any]):
         """Name the epoch of the next iteration, here and in workers that live on."""
         self._epoch[0] = check_epoch(epoch)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> TableIterator:
         check_process()
         worker = get_worker_info()
         first, every = (worker.id, worker.num_workers) if worker else (0, 1)
-        plan = self._source.plan(int(self._epoch[0]), self._world_size)
-        arrays = arrays_of_this_installation()
-        part = Epoch(self._source, plan, self._rank, self._world_size, arrays, Meter(1))
-        steps = range(first, len(plan), every)
-        return (batch for batch, _ in part.batches(steps, self._source.options.prefetch_batches))
+        return TableIterator(self._source, int(self._epoch[0]), self._rank, self._world_size, first, every)
+
+
+class TableIterator:
+    """One worker's batches of an epoch, with a state for ``torchdata.StatefulDataLoader`` of as many workers.
+
+    Parameters
+    ----------
+    source, epoch, rank, world_size
+        What is read, in which order, and which part of each global batch.
+    first, every
+        The worker's first batch, and how many workers there are.
+    """
+
+    def __init__(self, source: Source, epoch: int, rank: int, world_size: int, first: int, every: int) -> None:
+        self._source = source
+        self._part = (rank, world_size)
+        self._epoch = epoch
+        self._next = first
+        self._every = every
+        self._made: Iterator[tuple[Any, int]] | None = None
+
+    def __iter__(self) -> TableIterator:
+        return self
+
+    def __next__(self) -> Any:
+        if self._made is None:
+            plan = self._source.plan(self._epoch, self._part[1])
+            part = Epoch(self._source, plan, *self._part, arrays_of_this_installation(), Meter(1))
+            steps = range(self._next, len(plan), self._every)
+            self._made = part.batches(steps, self._source.options.prefetch_batches)
+        batch, _ = next(self._made)
+        self._next += self._every
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where this worker stands."""
+        return {"version": self._source.version, "epoch": self._epoch, "step": self._next, "every": self._every}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where this worker stood.
+
+        Raises
+        ------
+        InvalidArgumentError
+            There were more or fewer workers, or the table was at another version.
+        """
+        here = self.state_dict()
+        for name, meaning in (("every", "workers"), ("version", "version of the table")):
+            if state[name] != here[name]:
+                raise InvalidArgumentError(
+                    f"the state was saved with {meaning} {state[name]}, here it is {here[name]}; resume with the same, "
+                    "or use t.loader(…), which resumes on any number of workers and reopens the version"
+                )
+        self._epoch, self._next, self._made = state["epoch"], state["step"], None

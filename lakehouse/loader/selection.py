@@ -7,10 +7,12 @@ whatever its length; a filter costs 16 bytes a run, which is 16 bytes a row wher
 from __future__ import annotations
 
 import hashlib
+import shutil
+import weakref
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,17 +74,18 @@ class Selection:
         return self.starts[run] + (ranks - before).astype(np.uint64)
 
     @cached_property
-    def _folder(self) -> TemporaryDirectory[str]:
-        folder = TemporaryDirectory(prefix="lakehouse-selection-")
-        np.save(Path(folder.name, "starts.npy"), self.starts)
-        np.save(Path(folder.name, "ends.npy"), self.ends)
+    def _folder(self) -> str:
+        folder = mkdtemp(prefix="lakehouse-selection-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        np.save(Path(folder, "starts.npy"), self.starts)
+        np.save(Path(folder, "ends.npy"), self.ends)
         return folder
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle a large one as a file that workers map, so that a node holds it once; it lives as long as this object."""
+        """Pickle a large one as files that workers map, so that a node holds it once; they go when this object goes."""
         if self.nbytes <= _PICKLED_NBYTES:
             return Selection, (self.starts, self.ends)
-        return _mapped, (self._folder.name,)
+        return _mapped, (self._folder,)
 
 
 def _mapped(folder: str) -> Selection:

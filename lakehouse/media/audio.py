@@ -37,9 +37,9 @@ class AudioInfo:
     duration_s
         Length in seconds; ``None`` where the container does not say.
     codec
-        FFmpeg's name: ``mp3``, ``aac``, ``flac``, ``pcm_s16le`` …
+        FFmpeg's name, such as ``mp3``, ``aac``, ``flac`` or ``pcm_s16le``.
     format
-        FFmpeg's name of the container: ``wav``, ``mp3``, ``ogg`` …
+        FFmpeg's name of the container, such as ``wav``, ``mp3`` or ``ogg``.
     """
 
     sample_rate_hz: int

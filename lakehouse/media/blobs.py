@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -13,10 +14,13 @@ from lakehouse.errors import RowNotFoundError, translated
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+    import numpy.typing as npt
+
     from lakehouse.snapshot import Snapshot
 
 
-def read_blobs(snapshot: Snapshot, column: str, row_ids: Sequence[int]) -> pa.LargeBinaryArray:
+def read_blobs(snapshot: Snapshot, column: str, row_ids: Sequence[int] | npt.NDArray[np.uint64]) -> pa.LargeBinaryArray:
     """Read a blob column for the rows asked, order and repeats kept.
 
     Lance coalesces the reads; it answers with row addresses for keys even when asked by row id, so the
@@ -33,22 +37,37 @@ def read_blobs(snapshot: Snapshot, column: str, row_ids: Sequence[int]) -> pa.La
     return pa.array([data for _, data in pairs], pa.large_binary())
 
 
-def blob_sizes(snapshot: Snapshot, column: str, row_ids: Sequence[int]) -> pa.UInt64Array:
-    """Read the sizes in bytes from the descriptors; no payload is read."""
+def blob_sizes(snapshot: Snapshot, column: str, row_ids: Sequence[int] | npt.NDArray[np.uint64]) -> pa.UInt64Array:
+    """Read the sizes in bytes from the descriptors, NULL where there is no blob; no payload is read."""
+    return _take(snapshot, column, row_ids).field("size")
+
+
+def _take(snapshot: Snapshot, column: str, row_ids: Sequence[int] | npt.NDArray[np.uint64]) -> pa.Array:
+    """Read what is in the column's own pages: bytes of inline media, descriptors of blobs."""
     with translated(f"reading column {column!r}"):
         table = snapshot.dataset._take_rows(list(row_ids), columns=[column])  # noqa: SLF001 - the only take by row id
-    return table[column].combine_chunks().field("size")
+    if table.num_rows != len(row_ids):
+        missing = len(row_ids) - table.num_rows
+        raise RowNotFoundError(f"{missing} of {len(row_ids)} rows are not in version {snapshot.version}")
+    return table[column].combine_chunks()
 
 
 class MediaBatch:
-    """The media of one column for a handful of rows: inline bytes come in one read, when the first is asked for."""
+    """The media of one column for a handful of rows.
+
+    What lies in the column's pages (inline bytes, or the descriptors of blobs) comes for all of them in one read,
+    when the first is asked for; a blob's bytes are read one by one.
+    """
 
     def __init__(self, snapshot: Snapshot, column: str, row_ids: Sequence[int]) -> None:
         self._snapshot = snapshot
         self._column = column
         self._row_ids = list(row_ids)
         self._is_blob = types.is_blob(snapshot.schema.field(column))
-        self._inline: pa.Array | None = None
+
+    @cached_property
+    def _stored(self) -> pa.Array:
+        return _take(self._snapshot, self._column, self._row_ids)
 
     def source(self, position: int) -> StoredBytes:
         """Return the bytes of the row at a position of the batch."""
@@ -56,14 +75,12 @@ class MediaBatch:
 
     def is_null(self, position: int) -> bool:
         """Whether the cell is NULL; for inline media this reads the batch."""
-        if self._is_blob:
-            return bool(self._files()[position] is None)
-        return not self._loaded()[position].is_valid
+        return not self._stored[position].is_valid
 
     def nbytes(self, position: int) -> int:
         """Return the size of one cell in bytes."""
         if self._is_blob:
-            return int(blob_sizes(self._snapshot, self._column, [self._row_ids[position]])[0].as_py())
+            return int(self._stored[position]["size"].as_py())
         return len(self.read(position))
 
     def read(self, position: int) -> bytes:
@@ -71,24 +88,15 @@ class MediaBatch:
         if self._is_blob:
             row = read_blobs(self._snapshot, self._column, [self._row_ids[position]])
             return cast("bytes", row[0].as_py())
-        return cast("bytes", self._loaded()[position].as_py())
+        return cast("bytes", self._stored[position].as_py())
 
     def open(self, position: int) -> BinaryIO:
         """Open one cell as a seekable file; of a blob only the ranges that are read are fetched."""
-        if self._is_blob:
-            return cast("BinaryIO", self._files()[position])
-        return BytesIO(self.read(position))
-
-    def _files(self) -> list[Any]:
+        if not self._is_blob:
+            return BytesIO(self.read(position))
         with translated(f"opening column {self._column!r}"):
-            return cast("list[Any]", self._snapshot.dataset.take_blobs(self._column, ids=self._row_ids))
-
-    def _loaded(self) -> pa.Array:
-        if self._inline is None:
-            with translated(f"reading column {self._column!r}"):
-                table = self._snapshot.dataset._take_rows(self._row_ids, columns=[self._column])  # noqa: SLF001 - as above
-            self._inline = table[self._column].combine_chunks()
-        return self._inline
+            files: list[Any] = self._snapshot.dataset.take_blobs(self._column, ids=[self._row_ids[position]])
+        return cast("BinaryIO", files[0])
 
 
 class StoredBytes:

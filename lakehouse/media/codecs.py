@@ -76,7 +76,7 @@ class ImageInfo:
     orientation
         EXIF orientation, 1 to 8; 1, upright, where the file says nothing.
     mode
-        Pillow's name for the pixels: ``RGB``, ``L``, ``RGBA``, ``P``, ``CMYK`` …
+        Pillow's name for the pixels, such as ``RGB``, ``L``, ``RGBA``, ``P`` or ``CMYK``.
     """
 
     width_px: int

@@ -51,11 +51,11 @@ class VideoInfo:
     fps
         Frames a second, on average.
     codec
-        FFmpeg's name: ``h264``, ``vp9``, ``av1`` …
+        FFmpeg's name, such as ``h264``, ``vp9`` or ``av1``.
     num_frames
         As the container states it, else `duration_s` times `fps`.
     format
-        FFmpeg's name of the container: ``mov,mp4,m4a,3gp,3g2,mj2``, ``matroska,webm``, ``avi`` …
+        FFmpeg's name of the container, such as ``mov,mp4,m4a,3gp,3g2,mj2``, ``matroska,webm`` or ``avi``.
     """
 
     width_px: int

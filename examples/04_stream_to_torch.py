@@ -7,8 +7,12 @@ from sklearn.datasets import load_digits
 import lakehouse as lh
 
 digits = load_digits()
-rows = [{"pixels": p.ravel().astype(np.float32), "label": int(t)} for p, t in zip(digits.images, digits.target, strict=True)]
-schema = lh.Schema.parse('name = "digits"\n[columns]\npixels = {type = "vector<float32>[64]"}\nlabel = {type = "int64"}')
+rows = [
+    {"pixels": p.ravel().astype(np.float32), "label": int(t)} for p, t in zip(digits.images, digits.target, strict=True)
+]
+schema = lh.Schema.parse(
+    'name = "digits"\n[columns]\npixels = {type = "vector<float32>[64]"}\nlabel = {type = "int64"}'
+)
 table = lh.connect("lake").create_table("digits", schema=schema, data=rows)
 
 model = torch.nn.Linear(64, 10)
@@ -19,7 +23,7 @@ for epoch in range(3):
     for batch in loader:
         loss = torch.nn.functional.cross_entropy(model(batch["pixels"]), batch["label"])
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no type here
         optimizer.step()
     print(f"epoch {epoch}: {len(loader)} batches, loss {loss.item():.2f}")
 

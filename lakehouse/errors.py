@@ -239,9 +239,13 @@ def translate(error: BaseException, asked: str) -> LakehouseError:
         What was raised. Its text is cleaned in place: a traceback shows the cause too.
     asked
         What was being done, in the user's words: ``reading 'pets' where 'widht > 3'``.
+
+    A mistake in this library's own code is raised again as it is.
     """
     if isinstance(error, LakehouseError):
         return error
+    if _is_mistake(error):
+        raise error
     _clean_chain(error)
     text = str(error)
     package = type(error).__module__.partition(".")[0].removeprefix("_")
@@ -295,8 +299,15 @@ def _clean_chain(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-# Mistakes in this code, and the end of an iterator, are not Lance's to explain.
-_OURS = (LakehouseError, AssertionError, AttributeError, NameError, StopIteration)
+def _is_mistake(error: BaseException) -> bool:
+    """Whether it went wrong in our own lines: nothing that Lance could explain, or a user could mend."""
+    if isinstance(error, (AssertionError, AttributeError, NameError, StopIteration)):
+        return True
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    where = frame.tb_frame.f_globals.get("__name__", "") if frame else ""
+    return isinstance(error, (LookupError, TypeError)) and where.startswith("lakehouse.")
 
 
 @contextmanager
@@ -308,6 +319,6 @@ def translated(asked: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if isinstance(error, _OURS) or not (isinstance(error, Exception) or is_panic(error)):
+        if isinstance(error, LakehouseError) or not (isinstance(error, Exception) or is_panic(error)):
             raise
         raise translate(error, asked) from error

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from lakehouse import display, failures, indexes, info, ingest, reads, rows, samples, search, versions
+from lakehouse._optional import require
 from lakehouse.errors import ReadOnlyError, translated
 from lakehouse.features import backfill, columns, ledger, preview
 from lakehouse.loader import Loader, LoaderOptions
+from lakehouse.loader.datasets import BatchSampler, TableDataset
 from lakehouse.location import Location
 from lakehouse.snapshot import Snapshot, open_snapshot
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from lakehouse.features.udf import UDF
     from lakehouse.index_kinds import DistanceType, IndexOptions
+    from lakehouse.loader.iterable import TableIterable
     from lakehouse.where import Where
 
 
@@ -861,6 +864,86 @@ class Table:
             prefetch_batches=prefetch_batches,
         )
         return Loader(self.snapshot(), options)
+
+    def torch_dataset(
+        self,
+        *,
+        columns: Iterable[str] | None = None,
+        where: Where | None = None,
+        transform: Callable[[Mapping[str, Any]], Any] | None = None,
+        on_bad_rows: Any = "raise",
+        on_missing: Any = "raise",
+    ) -> TableDataset:
+        """Return a map-style dataset for torch's own ``DataLoader``, read in batches; needs no torch itself.
+
+        Raises
+        ------
+        InvalidArgumentError, ColumnNotFoundError, FilterError
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"x": i} for i in range(8)])
+        >>> dataset = table.torch_dataset(columns=["x"], where="x > 3")
+        >>> len(dataset)
+        4
+        """
+        options = LoaderOptions(
+            columns=None if columns is None else tuple(columns),
+            where=where,
+            transform=transform,
+            on_bad_rows=on_bad_rows,
+            on_missing=on_missing,
+        )
+        return TableDataset(self.snapshot(), options)
+
+    def batch_sampler(
+        self,
+        dataset: TableDataset,
+        *,
+        batch_size: int = 64,
+        shuffle: Any = True,
+        seed: int = 0,
+        rank: int | None = None,
+        world_size: int | None = None,
+        drop_last: bool = True,
+    ) -> BatchSampler:
+        """Return the order of `loader` for a `torch_dataset`, as a batch sampler for torch's ``DataLoader``.
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"x": i} for i in range(8)])
+        >>> dataset = table.torch_dataset(columns=["x"])
+        >>> [len(batch) for batch in table.batch_sampler(dataset, batch_size=4)]
+        [4, 4]
+        """
+        options = LoaderOptions(
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            rank=rank,
+            world_size=world_size,
+            drop_last=drop_last,
+        )
+        return BatchSampler(dataset, options)
+
+    def torch_iterable(self, **options: Any) -> TableIterable:
+        """Return an iterable dataset for torch's ``DataLoader``; takes what `loader` takes but ``num_workers``.
+
+        Raises
+        ------
+        MissingDependencyError
+            PyTorch is not installed.
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"x": i} for i in range(8)])
+        >>> [len(batch["x"]) for batch in table.torch_iterable(columns=("x",), batch_size=4)]
+        [4, 4]
+        """
+        require("torch", "t.torch_iterable()")
+        from lakehouse.loader.iterable import TableIterable
+
+        return TableIterable(self.snapshot(), LoaderOptions(**options))
 
     # Versions
 

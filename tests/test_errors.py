@@ -542,6 +542,15 @@ def test_mistakes_of_ours_and_the_end_of_things_are_not_explained_away(kind):
         raise kind
 
 
+def test_a_mistake_in_our_own_lines_is_shown_as_one():
+    ours = {"__name__": "lakehouse.somewhere"}
+    exec("def look(): return {}['stamp_name']\ndef call(): return look(1)", ours)
+    with pytest.raises(KeyError, match="stamp_name"), translated(ASKED):
+        ours["look"]()
+    with pytest.raises(TypeError, match="positional"), translated(ASKED):
+        ours["call"]()
+
+
 def test_memory_that_runs_out_is_a_resource_limit():
     error = raised(lambda: bytearray(1 << 62))
     assert type(error) is errors.ResourceLimitError

@@ -130,12 +130,18 @@ def _columns(view: TableView, room: int) -> str:
     heads = "<th>column</th><th>type</th><th>state</th><th>meaning</th>"
     heads += '<th class="number">bytes</th><th></th>' if measured else ""
     before = f'<div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>'
-    items = (
-        f"<tr{_EMPTY if c.nbytes == 0 else ''}><td><b>{escaped(c.name)}</b></td><td><code>{escaped(c.type)}</code></td>"
-        f"<td>{_state(c)}</td><td>{escaped(c.doc)}</td>{_bytes(c.nbytes, widest) if measured else ''}</tr>"
+    rows = (
+        f"<td><b>{escaped(c.name)}</b></td><td><code>{escaped(c.type)}</code></td><td>{_state(c)}</td>"
+        f"<td>{escaped(c.doc)}</td>{_bytes(c.nbytes, widest) if measured else ''}"
         for c in columns
     )
+    items = (f"<tr{_EMPTY if _is_empty(c, view) else ''}>{row}</tr>" for c, row in zip(columns, rows, strict=True))
     return filled(before, items, "</tbody></table></div>", room, len(columns))
+
+
+def _is_empty(column: ColumnInfo, view: TableView) -> bool:
+    """No bytes alone says little: Lance stores a value that all rows share in none."""
+    return column.nbytes == 0 and all(row[column.name] is None for row in view.rows)
 
 
 def _bytes(nbytes: int | None, widest: int) -> str:

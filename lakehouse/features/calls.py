@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from lakehouse.features.udf import UDF
 
-__all__ = ["CellError", "Outcome", "call_rows"]
+__all__ = ["CellError", "Outcome", "build", "call_rows"]
 
 # Decoded pictures are about 36 MB each at 12 megapixels, so 64 of them are 2.3 GB at the very worst.
 _DECODED_ROWS = 64
@@ -95,7 +95,7 @@ def call_rows(udf: UDF, columns: Mapping[str, pa.Array]) -> Outcome:
     rows = np.flatnonzero(~_skipped(udf, arrays, num_rows))
     if len(rows) < num_rows:
         arrays = [array.take(pa.array(rows)) for array in arrays]
-    function = _built(udf)
+    function = build(udf)
     run = _Run(udf, function, len(rows))
     if udf.batch:
         run.in_batches(arrays)
@@ -184,7 +184,14 @@ def _outcome(udf: UDF, run: _Run, rows: npt.NDArray[np.int64], num_rows: int) ->
     return Outcome(arrays, failed, errors)
 
 
-def _built(udf: UDF) -> Callable[..., Any]:
+def build(udf: UDF) -> Callable[..., Any]:
+    """Return what is called for the rows, the instance of a class built if it is not yet.
+
+    Raises
+    ------
+    BackfillError
+        The class could not be instantiated.
+    """
     try:
         return udf.function
     except Exception as error:

@@ -1,9 +1,10 @@
 """Computed values that are not committed yet, kept as Arrow IPC so that a killed job computes nothing twice.
 
-A part is bound to the feature's token and generation, to the code that computed it, and to the fingerprint of the
-inputs of its fragment: the paths and column indices of their data files, which never change once written. Values
-are found again by stable row id. Never pickle, never keyed by fragment and batch alone: pylance's own checkpoint is,
-and stored 199 of 300 values of another function (research/reliability.md e3b).
+A part is bound to the feature's token and generation, to the code that computed it, to the version it was computed
+from, and to the fingerprint of the inputs of its fragment: the paths and column indices of their data files, which
+never change once written. Where a fragment is not what it was (compacted, an input updated), its rows are found by
+stable row id and their inputs are compared, then and now. Never pickle, never keyed by fragment and batch alone:
+pylance's own checkpoint is, and stored 199 of 300 values of another function (research/reliability.md e3b).
 """
 
 from __future__ import annotations
@@ -15,20 +16,30 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse import layout
+from lakehouse import commit, layout
+from lakehouse.schema.lineage import input_names
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from lakehouse.location import Location
     from lakehouse.schema.lineage import Feature
     from lakehouse.snapshot import Snapshot
 
 ROW_ID, OFFSET, FAILED, ERROR, MESSAGE = "_row_id", "_offset", "_failed", "_error", "_message"
+_SUFFIX = ".arrow"
 
 
 def fingerprint(fragment: Any, field_ids: Collection[int]) -> str:
-    """Return what identifies the stored values of some fields of a fragment: free, read from the manifest."""
+    """Return what identifies the stored values of some fields of a fragment: free, read from the manifest.
+
+    Parameters
+    ----------
+    fragment
+        The Lance fragment.
+    field_ids
+        Ids as data files name them, see `commit.stored_ids`.
+    """
     where = sorted(
         (file.path, index)
         for file in fragment.data_files()
@@ -38,41 +49,100 @@ def fingerprint(fragment: Any, field_ids: Collection[int]) -> str:
     return hashlib.sha256(json.dumps([fragment.physical_rows, where]).encode()).hexdigest()[:32]
 
 
+def input_ids(dataset: Any, feature: Feature) -> frozenset[int]:
+    """Return the ids by which data files know a feature's inputs."""
+    tops = {field.name(): int(field.id()) for field in dataset.lance_schema.fields()}
+    names = input_names(feature, tops)
+    stored = commit.stored_ids(dataset)
+    return frozenset().union(*(stored[name] for name in names))
+
+
 class Checkpoints:
-    """The parts of one generation of one feature."""
+    """The parts of one generation of one feature.
+
+    Parameters
+    ----------
+    snapshot
+        The version that values are computed from.
+    feature
+        What is computed.
+    """
 
     def __init__(self, snapshot: Snapshot, feature: Feature) -> None:
-        key = hashlib.sha256(f"{feature.token} {feature.generation} {feature.code_hash}".encode()).hexdigest()[:24]
-        self._folder: Location = layout.side(snapshot.lake).child("checkpoints").child(snapshot.name).child(key)
+        self._all = feature_folder(snapshot, feature)
+        self._key = hashlib.sha256(f"{feature.generation} {feature.code_hash}".encode()).hexdigest()[:24]
+        self._folder = self._all.child(self._key)
+        self._version = snapshot.version
 
-    def save(self, inputs: str, part: pa.Table) -> None:
-        """Keep computed rows of the fragment with this input fingerprint; from here on a kill does not lose them."""
+    def save(self, inputs: str, part: pa.Table) -> pa.Table:
+        """Keep computed rows of the fragment with this input fingerprint; from here on a kill does not lose them.
+
+        A power cut may; flushing to the disk each time costs more than a trivial function does.
+
+        Returns
+        -------
+        pyarrow.Table
+            The part as it was kept, memory-mapped where the lake is local.
+        """
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, part.schema) as writer:
             writer.write_table(part)
-        self._folder.write_bytes(f"{inputs}/{uuid.uuid4().hex}.arrow", sink.getvalue().to_pybytes())
+        name = f"{inputs}/{self._version}-{uuid.uuid4().hex}{_SUFFIX}"
+        self._folder.write_bytes(name, sink.getvalue(), durable=False)
+        kept = self._open(name)
+        return part if kept is None else kept
 
     def load(self, inputs: str, schema: pa.Schema) -> pa.Table:
         """Read what is kept for a fragment, memory-mapped where the lake is local."""
-        parts = [self._open(f"{inputs}/{name}") for name in self._folder.listdir(inputs) if name.endswith(".arrow")]
-        return pa.concat_tables([schema.empty_table(), *(part for part in parts if part.schema.equals(schema))])
+        parts = [part for _, part in self._parts(inputs, schema)]
+        return pa.concat_tables([schema.empty_table(), *parts])
+
+    def stranded(self, known: Collection[str], schema: pa.Schema) -> Iterator[tuple[int, pa.Table]]:
+        """Yield the parts of fragments that are not what they were, each with the version it was computed from.
+
+        Parameters
+        ----------
+        known
+            Input fingerprints of the fragments there are.
+        schema
+            See `part_schema`.
+        """
+        for inputs in self._folder.listdir():
+            if inputs not in known:
+                yield from self._parts(inputs, schema)
 
     def drop(self, inputs: str) -> None:
         """Forget a fragment whose values are committed."""
         self._folder.delete(inputs)
 
     def drop_all(self) -> None:
-        """Forget the whole generation."""
-        self._folder.delete("")
+        """Forget the whole feature."""
+        self._all.delete("")
 
-    def nbytes(self) -> int:
-        """Return the bytes kept."""
-        return self._folder.nbytes() if self._folder.exists() else 0
+    def drop_others(self) -> None:
+        """Forget what other generations of the function left."""
+        for key in self._all.listdir():
+            if key != self._key:
+                self._all.delete(key)
 
-    def _open(self, name: str) -> pa.Table:
-        if self._folder.is_local:
-            return pa.ipc.open_file(pa.memory_map(str(self._folder.path / name))).read_all()
-        return pa.ipc.open_file(pa.py_buffer(self._folder.read_bytes(name))).read_all()
+    def _parts(self, inputs: str, schema: pa.Schema) -> Iterator[tuple[int, pa.Table]]:
+        for file in self._folder.listdir(inputs):
+            part = self._open(f"{inputs}/{file}") if file.endswith(_SUFFIX) else None
+            if part is not None and part.schema.equals(schema):
+                yield int(file.partition("-")[0]), part
+
+    def _open(self, name: str) -> pa.Table | None:
+        try:
+            if self._folder.is_local:
+                return pa.ipc.open_file(pa.memory_map(str(self._folder.path / name))).read_all()
+            return pa.ipc.open_file(pa.py_buffer(self._folder.read_bytes(name))).read_all()
+        except pa.ArrowInvalid:  # cut short by a power failure
+            return None
+
+
+def feature_folder(snapshot: Snapshot, feature: Feature) -> Location:
+    """Return where the parts of a feature lie, of whatever generation."""
+    return layout.side(snapshot.lake).child("checkpoints").child(snapshot.name).child(feature.token)
 
 
 def part_schema(feature: Feature, physical: pa.Schema) -> pa.Schema:

@@ -272,7 +272,10 @@ def _new_fields(dataset: Any, wanted: Declaration) -> list[pa.Field]:
         arguments=wanted.arguments,
         label=wanted.label if len(names) > 1 else None,
     )
-    tied = [f.with_metadata({**(f.metadata or {}), TOKEN: token.encode()}) for f in wanted.fields]
+    tied = [
+        f.with_metadata({**(f.metadata or {}), TOKEN: feature.column_token(place)})
+        for place, f in enumerate(wanted.fields)
+    ]
     return [*tied, pa.field(feature.stamp, pa.int32(), metadata={STAMP: token.encode(), FEATURE: feature.record()})]
 
 

@@ -116,7 +116,9 @@ class Reader:
         began = time.perf_counter()
         row_ids, order = np.unique(self._row_ids_at(positions), return_inverse=True)
         stored = [column.name for column in self._columns if column.name != ROW_ID]
-        table = reads.take_row_ids(self._snapshot, row_ids, stored) if stored else pa.table({})
+        table = pa.table({})
+        if stored:  # bounded here, so not checked there against the sizes of all media
+            table = reads.take_row_ids(self._snapshot, row_ids, stored, max_media_nbytes=None)
         columns = {column.name: self._cells(column, table, row_ids) for column in self._columns}
         block = RowBlock(row_ids, columns, order, table.nbytes)
         self._row_nbytes = max(block.nbytes / max(len(row_ids), 1), 1.0)

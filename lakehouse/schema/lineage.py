@@ -2,7 +2,8 @@
 
 A feature is one or more columns filled together and one stamp column, ``<first>__stamp``. The stamp's field metadata
 holds the feature's record; a random token ties the columns to the stamp, because Lance gives the field id of a
-dropped column to the next one. Inputs are kept as field ids, so a rename breaks nothing.
+dropped column to the next one, and a number behind it says which output each is. Inputs are kept as field ids, so a
+rename breaks nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 STAMP_SUFFIX = "__stamp"
 STAMP = b"lakehouse:stamp"  # on a stamp: its token
-TOKEN = b"lakehouse:column"  # on a feature's column: the token of its stamp
+TOKEN = b"lakehouse:column"  # on a feature's column: the token of its stamp, ":", its place among the outputs
 FEATURE = b"lakehouse:feature"  # on a stamp: the record, as JSON
 
 TODO = 0
@@ -58,6 +59,14 @@ class Feature:
         What the function's class was called with; None for a plain function or an expression.
     label
         What a feature of several columns was called when it was declared; another word for any of them.
+    called
+        What the inputs were called when it was declared.
+    num_columns
+        How many columns were declared; fewer are there if somebody dropped one by other means.
+    oldest, oldest_before
+        The oldest generation whose values are true, now and before the last change of the function.
+    stamp_name
+        The stamp's column where it is not named after the first column, which is gone then.
     """
 
     columns: tuple[str, ...]
@@ -71,6 +80,11 @@ class Feature:
     token: str
     arguments: dict[str, Any] | None = field(default=None, hash=False)
     label: str | None = None
+    called: tuple[str, ...] = ()
+    num_columns: int = 1
+    oldest: int = 1
+    oldest_before: int = 1
+    stamp_name: str | None = None
 
     @property
     def name(self) -> str:
@@ -80,7 +94,7 @@ class Feature:
     @property
     def stamp(self) -> str:
         """The stamp's column name."""
-        return self.columns[0] + STAMP_SUFFIX
+        return self.stamp_name or self.columns[0] + STAMP_SUFFIX
 
     @property
     def done(self) -> int:
@@ -92,15 +106,29 @@ class Feature:
         """The stamp of a row where this generation failed."""
         return 2 * self.generation + 1
 
+    @property
+    def true_from(self) -> int:
+        """The lowest stamp of a row that is filled, or failed, as the function is now."""
+        return 2 * self.oldest
+
     def record(self) -> bytes:
         """Return the JSON kept in the stamp's field metadata; names and token are in the schema already."""
         raw = asdict(self)
-        del raw["columns"], raw["token"]
+        del raw["columns"], raw["token"], raw["stamp_name"]
         return json.dumps(raw, sort_keys=True).encode()
+
+    def column_token(self, place: int) -> bytes:
+        """Return the field metadata that ties a column to the stamp."""
+        return f"{self.token}:{place}".encode()
 
     def altered(self, **made_by: Any) -> Feature:
         """Return the next generation, made by a changed function."""
-        return replace(self, generation=self.generation + 1, **made_by)
+        now = self.generation + 1
+        return replace(self, generation=now, oldest=now, oldest_before=self.oldest, **made_by)
+
+    def accepted(self) -> Feature:
+        """Return the feature with the values from before the last change declared true."""
+        return replace(self, oldest=self.oldest_before)
 
 
 def features_of(physical: pa.Schema) -> dict[str, Feature]:
@@ -116,26 +144,35 @@ def features_of(physical: pa.Schema) -> dict[str, Feature]:
     UnsupportedTableError
         A record written by a newer release.
     """
-    columns: dict[str, list[str]] = {}
+    columns: dict[str, list[tuple[int, str]]] = {}
     for each in physical:
-        if TOKEN in (each.metadata or {}):
-            columns.setdefault(each.metadata[TOKEN].decode(), []).append(each.name)
+        token, _, place = (each.metadata or {}).get(TOKEN, b"").decode().partition(":")
+        if token:
+            columns.setdefault(token, []).append((int(place), each.name))
     found = {}
     for each in physical:
         metadata: Mapping[bytes, bytes] = each.metadata or {}
-        if STAMP not in metadata or FEATURE not in metadata:
+        token = metadata.get(STAMP, b"").decode()
+        own = tuple(name for _, name in sorted(columns.get(token, [])))
+        if FEATURE not in metadata or not own:  # nobody's stamp: its columns were dropped by other means
             continue
-        token = metadata[STAMP].decode()
-        first = each.name.removesuffix(STAMP_SUFFIX)
-        own = sorted(columns.get(token, []), key=lambda name: name != first)
-        feature = _parse(json.loads(metadata[FEATURE]), tuple(own) or (first,), token)
+        feature = _parse(json.loads(metadata[FEATURE]), own, token)
+        if feature.stamp != each.name:
+            feature = replace(feature, stamp_name=each.name)
         found[feature.name] = feature
     return found
 
 
+def orphaned_stamps(physical: pa.Schema) -> list[str]:
+    """Return the stamps that no column belongs to, because it was dropped by other means."""
+    stamps = {feature.stamp for feature in features_of(physical).values()}
+    return [each.name for each in physical if STAMP in (each.metadata or {}) and each.name not in stamps]
+
+
 def _parse(raw: dict[str, Any], columns: tuple[str, ...], token: str) -> Feature:
     try:
-        return Feature(**{**raw, "inputs": tuple(raw["inputs"])}, columns=columns, token=token)
+        raw = {**raw, "inputs": tuple(raw["inputs"]), "called": tuple(raw["called"])}
+        return Feature(**raw, columns=columns, token=token)
     except (TypeError, KeyError) as error:
         raise UnsupportedTableError(
             f"the feature {columns[0]!r} was declared by a newer release; upgrade with: pip install -U lance-lakehouse"

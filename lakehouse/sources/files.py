@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from lakehouse import types
@@ -31,9 +32,9 @@ BATCH_NBYTES = 16 << 20
 BATCH_ROWS = 4096
 # Read ahead of the batch that is being made: enough to hide the 10 to 100 ms of an object store, and with the batch,
 # its Arrow copy and a reader's own batch still below 100 MB for files up to 5 MB.
-AHEAD_NBYTES = 32 << 20
+AHEAD_NBYTES = 16 << 20
 AHEAD_FILES = 64
-THREADS = 8
+THREADS = 4
 
 # What is one file's own fault. Anything else (no descriptors left, no memory, no disk) would fail every file after it.
 _OWN_FAULT = {
@@ -85,7 +86,7 @@ class Files:
     def chunks(self, done: Container[str] = frozenset()) -> Iterator[Chunk]:
         """Yield rows in the order of the listing, without reading the files in `done`."""
         todo = (found for found in self.listing.found() if found.key not in done)
-        rows: list[Mapping[str, Any]] = []
+        rows: list[dict[str, Any]] = []
         items: list[str] = []
         failures: list[RowFailure] = []
         nbytes = 0
@@ -103,13 +104,12 @@ class Files:
         if items:
             yield self._chunk(rows, items, failures)
 
-    def _chunk(self, rows: list[Mapping[str, Any]], items: list[str], failures: list[RowFailure]) -> Chunk:
-        arrays = [to_array([row[field.name] for row in rows], field.type) for field in self.schema]
-        rows.clear()  # or the bytes would be held twice while the chunk is written
+    def _chunk(self, rows: list[dict[str, Any]], items: list[str], failures: list[RowFailure]) -> Chunk:
+        arrays = [to_array([row.pop(field.name) for row in rows], field.type) for field in self.schema]
         batch = pa.RecordBatch.from_arrays(arrays, schema=self.schema)
         return Chunk(batch, tuple(items), tuple(failures))
 
-    def _row(self, found: Found) -> Mapping[str, Any] | RowFailure:
+    def _row(self, found: Found) -> dict[str, Any] | RowFailure:
         try:
             data = _content(found)
             sha256 = hashlib.sha256(data).hexdigest()
@@ -171,11 +171,22 @@ def _next(waiting: deque[tuple[Found, Future[Any]]]) -> tuple[Found, Any]:
 
 
 def to_array(values: list[Any], data_type: pa.DataType) -> pa.Array:
-    """Make an Arrow array; a single large value is taken over without a copy."""
-    if pa.types.is_large_binary(data_type) and len(values) == 1:
-        offsets = pa.array([0, len(values[0])], pa.int64()).buffers()[1]
-        return pa.LargeBinaryArray.from_buffers(data_type, 1, [None, offsets, pa.py_buffer(values[0])])
-    return pa.array(values, data_type)
+    """Make an Arrow array; media are copied one by one and let go, a single one is taken over as it is.
+
+    Arrow's own builder doubles its buffer as it grows: three times the bytes for a moment.
+    """
+    if not pa.types.is_large_binary(data_type):
+        return pa.array(values, data_type)
+    ends = np.cumsum([0, *map(len, values)], dtype=np.int64)
+    if len(values) == 1:
+        buffer = pa.py_buffer(values[0])
+    else:
+        buffer = pa.allocate_buffer(int(ends[-1]))
+        target = memoryview(buffer).cast("B")
+        for position, value in enumerate(values):
+            target[ends[position] : ends[position + 1]] = value
+            values[position] = None
+    return pa.LargeBinaryArray.from_buffers(data_type, len(values), [None, pa.py_buffer(ends), buffer])
 
 
 def files(

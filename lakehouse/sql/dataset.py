@@ -1,8 +1,9 @@
 """What DuckDB is handed: one version of a table as a `pyarrow.dataset.Dataset`.
 
 DuckDB 2.0 calls ``scanner(columns, filter)`` once a scan, trusts the filter to have been applied, and reads the
-result through ``to_reader()``. Pushed filters fail inside Lance on dictionaries, structs and ``_rowid``
-(research/feasibility.md §5 d): Arrow applies every filter here, Lance gets those it answers alike, for its indexes.
+result through ``to_reader()``. Pushed filters fail inside Lance on dictionaries, structs, float16, uint64 and
+``_rowid`` (research/feasibility.md §5 d), so Arrow applies every filter here; Lance gets the part of the WHERE that
+it answers alike (`lakehouse.sql.predicates`), for its indexes.
 """
 
 from __future__ import annotations
@@ -39,12 +40,15 @@ class SnapshotDataset(pads.Dataset):  # type: ignore[misc]  # pyarrow is untyped
     snapshot
         The version.
     carried
-        Media columns that travel as row ids: for each, the name of the one field of its struct.
+        Columns that travel as row ids: for each, the name of the one field of its struct.
+    where
+        A predicate of Lance's SQL that holds for every row that is wanted.
     """
 
-    def __init__(self, snapshot: Snapshot, carried: Mapping[str, str]) -> None:
+    def __init__(self, snapshot: Snapshot, carried: Mapping[str, str], where: str | None = None) -> None:
         self._snapshot = snapshot
         self._carried = carried
+        self.where = where
         self.error: LakehouseError | None = None  # DuckDB keeps only the text of what is raised here
 
     @property
@@ -72,52 +76,46 @@ class SnapshotDataset(pads.Dataset):  # type: ignore[misc]  # pyarrow is untyped
             self.error = error
             raise
 
-    def _scanner(self, columns: list[str], where: pc.Expression | None) -> Any:
-        filtered = [] if where is None else _mentioned(where, self.schema.names)
-        needed = list(dict.fromkeys([*columns, *filtered]))
+    def _scanner(self, columns: list[str], pushed: pc.Expression | None) -> Any:
+        needed = list(dict.fromkeys([*columns, *_mentioned(pushed, self.schema.names)]))
         stored = [name for name in needed if name != ROW_ID and name not in self._carried]
-        if any(types.is_bytes_media(self._snapshot.schema.field(name)) for name in stored):
-            reader = reads.scan(self._snapshot, stored, with_row_id=True)
+        fields = [self._snapshot.schema.field(name) for name in stored]
+        if any(types.is_bytes_media(field) for field in fields):
+            reader = reads.scan(self._snapshot, stored, self.where, with_row_id=True)
         else:
-            pushed = where if where is not None and self._answered_alike(filtered, where) else None
-            scanner = self._lance_scanner(needed, stored, pushed)
-            if where is None and all(self._is_as_stored(name) for name in columns):
+            scanner = self._lance_scanner(needed, fields)
+            if pushed is None and len(stored) == len([n for n in needed if n != ROW_ID]) and _as_stored(fields):
                 return scanner
             reader = scanner.to_reader()
+        if not _as_stored(fields):
+            reader = reader.cast(_as_seen(reader.schema))
         shown = {name: self._expression(name) for name in columns}
-        return pads.Scanner.from_batches(reader, columns=shown, filter=where)
+        return pads.Scanner.from_batches(reader, columns=shown, filter=pushed)
 
-    def _lance_scanner(self, needed: list[str], stored: list[str], pushed: pc.Expression | None) -> Any:
-        fields = [self._snapshot.schema.field(name) for name in stored]
+    def _lance_scanner(self, needed: list[str], fields: list[pa.Field]) -> Any:
         width = 8 + sum(_width(field.type) for field in fields)
-        columns = [name for name in needed if name in stored or name == ROW_ID]
+        columns = [name for name in needed if name not in self._carried]
         if len(columns) < len(needed) and ROW_ID not in columns:
-            columns.append(ROW_ID)  # what carried media are made of
+            columns.append(ROW_ID)  # what carried columns are made of
         return self._snapshot.dataset.scanner(
             columns=columns,
-            filter=pushed,
+            filter=self.where,
             batch_size=max(_MIN_ROWS, min(_MAX_ROWS, _BATCH_NBYTES // width)),
             batch_readahead=_READAHEAD,
         )
 
-    def _is_as_stored(self, name: str) -> bool:
-        if name == ROW_ID:
-            return True
-        stored = self._snapshot.schema.field(name)
-        return name not in self._carried and duckdb_type(stored.type) == stored.type
-
     def _expression(self, name: str) -> pc.Expression:
         if name in self._carried:
             return pc.make_struct(pc.field(ROW_ID), field_names=[self._carried[name]])
-        if self._is_as_stored(name):
-            return pc.field(name)
-        return pc.field(name).cast(duckdb_type(self._snapshot.schema.field(name).type))
+        return pc.field(name)
 
-    def _answered_alike(self, names: list[str], where: pc.Expression) -> bool:
-        """Whether Lance keeps at least the rows that Arrow does: plain columns of types both compare alike."""
-        if "FieldRef." in str(where) or ROW_ID in names:
+    def index_used(self) -> bool:
+        """Whether Lance answers its part of the WHERE from an index."""
+        if self.where is None:
             return False
-        return all(_compares_alike(self._snapshot.schema.field(name).type) for name in names)
+        with translated(f"planning to read {self.name!r}"):
+            plan = self._snapshot.dataset.scanner(columns=[], with_row_id=True, filter=self.where).explain_plan()
+        return "ScalarIndexQuery" in plan
 
 
 def duckdb_type(data_type: pa.DataType) -> pa.DataType:
@@ -135,16 +133,19 @@ def _value_field(data_type: pa.DataType) -> pa.Field:
     return data_type.value_field.with_type(duckdb_type(data_type.value_type))
 
 
-def _mentioned(where: pc.Expression, names: list[str]) -> list[str]:
+def _as_seen(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([field.with_type(duckdb_type(field.type)) for field in schema])
+
+
+def _as_stored(fields: Iterable[pa.Field]) -> bool:
+    return all(duckdb_type(field.type) == field.type for field in fields)
+
+
+def _mentioned(pushed: pc.Expression | None, names: list[str]) -> list[str]:
     """Name the columns an expression may use: pyarrow shows its text only, so a few too many."""
-    text = str(where)
+    text = "" if pushed is None else str(pushed)
     words = set(re.findall(r"\w+", text))
     return [name for name in names if (name in words if re.fullmatch(r"\w+", name) else name in text)]
-
-
-def _compares_alike(data_type: pa.DataType) -> bool:
-    checks = (pa.types.is_integer, pa.types.is_boolean, pa.types.is_string, pa.types.is_large_string, pa.types.is_date)
-    return any(check(data_type) for check in checks)
 
 
 def _width(data_type: pa.DataType) -> int:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from lakehouse import types
 from lakehouse.errors import QueryError
 from lakehouse.sql.execution import Execution, Question
 from lakehouse.sql.limits import Limits
-from lakehouse.sql.planner import select_value
+from lakehouse.sql.media import worth_carrying
+from lakehouse.sql.planner import answers_few, select_value
 from lakehouse.sql.result import Result
 from lakehouse.sql.sandbox import Sandbox
 from lakehouse.sql.syntax import bound_values, parameters, parse, print_sql
@@ -112,8 +114,11 @@ class Engine:
         statement = parse(cursor, sql)
         values = bound_values(statement, params)
         tables = Tables(self._prefix, self._resolve, self._names, handed)
-        tables.fill(statement, lambda expression: self._value(expression, values))
-        carried = tables.carried(looked_at(statement, (name for names in tables.media().values() for name in names)))
+        few = answers_few(statement, values)
+        tables.fill(statement, values, lambda expression: self._value(expression, values))
+        columns = tables.columns(worth_carrying if few else types.is_bytes_media)
+        used = looked_at(statement, [column.column for column in columns])
+        carried = {column.name: column for column in columns if column.column not in used}
         question = Question(
             asked=f"the query {_shortened(sql)!r}",
             text=print_sql(cursor, statement),

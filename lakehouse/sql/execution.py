@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import pyarrow as pa
+
 from lakehouse.errors import LakehouseError, QueryError, ResourceLimitError, translate, translated
 from lakehouse.sql.dataset import SnapshotDataset
 
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     import duckdb
-    import pyarrow as pa
 
     from lakehouse.sql.media import Carried
 
@@ -56,6 +57,21 @@ class Question:
     tables: Mapping[str, Any]
     carried: Mapping[str, Carried] = field(default_factory=dict)
     timeout_s: float | None = None
+
+    def read_by_lance(self) -> list[str]:
+        """Say what Lance does of the work, a line a table."""
+        lines = []
+        for slot, table in self.tables.items():
+            if isinstance(table, SnapshotDataset):
+                late = [column.column for column in self.carried.values() if column.slot == slot]
+                notes = (
+                    [f"Lance answers {table.where}{' from an index' if table.index_used() else ''}"]
+                    if table.where
+                    else []
+                )
+                notes += [f"read for the rows of the result: {', '.join(late)}"] if late else []
+                lines += [f"{table.name}: {'; '.join(notes)}"] if notes else []
+        return lines
 
 
 @dataclass(eq=False)
@@ -114,7 +130,10 @@ class Execution:
     def schema(self) -> pa.Schema:
         """Return the columns of the answer without computing it."""
         with self._errors():
-            return self._relation.limit(0).to_arrow_table().schema
+            schema = self._relation.limit(0).to_arrow_table().schema
+        # LIMIT 0 makes a subquery, which gives two columns of one name different ones.
+        names = self._relation.columns
+        return pa.schema([field.with_name(name) for field, name in zip(schema, names, strict=True)])
 
     def batches(self) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """Run the statement; rows come as they are computed."""

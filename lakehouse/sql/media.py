@@ -1,8 +1,8 @@
-"""Media in a query travel as row ids and become bytes at the end, for the rows that survive.
+"""Columns that travel through a query as row ids and become values at the end, for the rows that survive.
 
-A media column that a statement only hands through is given to DuckDB as its row id, wrapped in a struct of one field
-whose name no statement can know. What comes out under that name is replaced by the bytes: a sort, a join or a LIMIT
-drags eight bytes a row.
+A medium that a statement only hands through is given to DuckDB as its row id, wrapped in a struct of one field whose
+name no statement can know. What comes out under that name is replaced by the bytes: a sort, a join or a LIMIT drags
+eight bytes a row. A statement that ends in a small LIMIT carries its texts and vectors too.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse import reads
+from lakehouse import reads, types
 from lakehouse.errors import ResourceLimitError
+from lakehouse.sql.dataset import duckdb_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from lakehouse.snapshot import Snapshot
 
-__all__ = ["Carried", "carried_by", "fill_in", "fill_in_pieces", "filled_schema"]
+__all__ = ["Carried", "carried_by", "fill_in", "fill_in_pieces", "filled_schema", "worth_carrying"]
 
 _PIECE_NBYTES = 32 << 20  # media of one streamed batch: a moment of a disk, little beside the query's own memory
 _FIRST_PIECE = 32  # rows, before any size is known
@@ -30,36 +31,70 @@ _FIRST_PIECE = 32  # rows, before any size is known
 
 @dataclass(frozen=True, eq=False)
 class Carried:
-    """A media column that travels as row ids."""
+    """A column that travels as row ids.
 
+    Parameters
+    ----------
+    slot
+        The place in the statement it comes from.
+    snapshot
+        Its table.
+    column
+        Its name.
+    """
+
+    slot: str
     snapshot: Snapshot
     column: str
 
     @property
+    def name(self) -> str:
+        """What the one field of its struct is called."""
+        return f"{self.slot}.{self.column}"
+
+    @property
     def field(self) -> pa.Field:
-        """The column as users see it."""
-        return self.snapshot.schema.field(self.column)
+        """The column as it comes out."""
+        field = self.snapshot.schema.field(self.column)
+        if types.is_bytes_media(field):
+            return field  # with what it is, so that a result can become a table
+        return pa.field(self.column, result_type(field.type))
+
+
+def worth_carrying(field: pa.Field) -> bool:
+    """Whether reading a column for some hundred rows alone is better than dragging it through a sort."""
+    data_type = field.type
+    return bool(
+        types.is_bytes_media(field)
+        or pa.types.is_string(data_type)
+        or pa.types.is_large_string(data_type)
+        or (pa.types.is_fixed_size_list(data_type) and pa.types.is_floating(data_type.value_type))
+    )
+
+
+def result_type(data_type: pa.DataType) -> pa.DataType:
+    """Return the type DuckDB gives back for one that is `worth_carrying`."""
+    if pa.types.is_fixed_size_list(data_type):
+        return pa.list_(pa.field("", duckdb_type(data_type.value_type)), data_type.list_size)
+    return pa.string()
 
 
 def fill_in(table: pa.Table, carried: Mapping[str, Carried], max_media_nbytes: int) -> pa.Table:
-    """Replace row ids by the media they stand for.
+    """Replace row ids by the values they stand for.
 
     Raises
     ------
     ResourceLimitError
         The media are larger than `max_media_nbytes`.
     """
-    columns, fields = [], []
-    for seen, column in zip(table.schema, table.columns, strict=True):
-        source = carried_by(seen.type, carried)
-        if source is None:
-            columns.append(column)
-            fields.append(seen)
-        else:
-            media = _media(source, column, max_media_nbytes)
-            max_media_nbytes -= media.nbytes
-            columns.append(media)
-            fields.append(source.field.with_name(seen.name).with_nullable(nullable=True))
+    columns, fields = list(table.columns), list(table.schema)
+    for at, field in enumerate(table.schema):
+        source = carried_by(field.type, carried)
+        if source is not None:
+            columns[at] = _values(source, table.column(at), max_media_nbytes)
+            fields[at] = source.field.with_name(field.name).with_nullable(nullable=True)
+            if types.is_bytes_media(source.field):
+                max_media_nbytes -= columns[at].nbytes
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 
 
@@ -87,20 +122,25 @@ def carried_by(data_type: pa.DataType, carried: Mapping[str, Carried]) -> Carrie
     return None
 
 
-def _media(source: Carried, structs: pa.ChunkedArray, max_media_nbytes: int) -> pa.ChunkedArray:
+def _values(source: Carried, structs: pa.ChunkedArray, max_media_nbytes: int) -> pa.ChunkedArray:
     ids = pc.struct_field(structs, [0]).combine_chunks()
     unique = ids.drop_null().unique().sort()
     if len(unique) == 0:
         return pa.chunked_array([pa.nulls(len(ids), source.field.type)])
-    read = reads.take_row_ids(
-        source.snapshot, np.asarray(unique), [source.column], max_media_nbytes=max(max_media_nbytes, 0)
-    )
+    left = max(max_media_nbytes, 0)
+    read = reads.take_row_ids(source.snapshot, np.asarray(unique), [source.column], max_media_nbytes=left)
     values = read[source.column].combine_chunks()
     places = pc.index_in(ids, value_set=unique)
+    if types.is_bytes_media(source.field):
+        _check_nbytes(source, values, places, left)
+    return pa.chunked_array([values.take(places).cast(source.field.type)])
+
+
+def _check_nbytes(source: Carried, values: pa.Array, places: pa.Array, left: int) -> None:
+    """Refuse what is read once and held often: an image joined to many rows."""
     nbytes = int(pc.sum(pc.binary_length(values).take(places)).as_py() or 0)
-    if nbytes > max_media_nbytes:  # an image joined to many rows is read once and held as often
+    if nbytes > left:
         raise ResourceLimitError(
-            f"the result holds {nbytes / 1e9:.1f} GB of {source.column!r}, over max_media_nbytes "
-            f"({max_media_nbytes / 1e9:.1f} GB left); leave the column out, or stream with batches()"
+            f"the result holds {nbytes / 1e9:.1f} GB of {source.column!r}, over what is left of max_media_nbytes "
+            f"({left / 1e9:.1f} GB); leave the column out, or stream with batches()"
         )
-    return pa.chunked_array([values.take(places)])

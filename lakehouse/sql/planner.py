@@ -15,13 +15,14 @@ from lakehouse.reads import ROW_ID
 from lakehouse.sql.syntax import column_refs, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from lakehouse.sql.syntax import Node
 
 __all__ = [
     "Reference",
     "TableName",
+    "answers_few",
     "fill",
     "fill_plain",
     "hide_row_ids",
@@ -77,6 +78,11 @@ class Reference:
     def name(self) -> str:
         """The table's name as written."""
         return str(self.node["qualified_name"]["path"][-1])
+
+    @property
+    def alias(self) -> str:
+        """The name its columns go by."""
+        return str(self.node["alias"]) or self.name
 
     @property
     def at(self) -> Node | None:
@@ -162,7 +168,7 @@ def fill(reference: Reference, slot: str, *, with_row_id: bool) -> None:
     """
     node = reference.node
     subquery = _select_all(_base_table(slot), exclude=() if with_row_id else (ROW_ID,))
-    _become(node, _subquery(subquery, node["alias"] or reference.name, node["sample"], node["column_name_alias"]))
+    _become(node, _subquery(subquery, reference.alias, node["sample"], node["column_name_alias"]))
 
 
 def fill_plain(node: Node, slot: str) -> None:
@@ -206,6 +212,23 @@ def show_tables(statement: Node) -> list[Node]:
             )
         places.append(node)
     return places
+
+
+_FEW = 1_000  # rows; as many random reads of a column cost less than dragging it through a sort of a large table
+
+
+def answers_few(statement: Node, values: Mapping[str, Any]) -> bool:
+    """Whether a statement ends in ORDER BY … LIMIT with a small number, so that most rows it reads are dropped."""
+    modifiers = {modifier["type"]: modifier for modifier in statement["node"]["modifiers"]}
+    limit = modifiers.get("LIMIT_MODIFIER", {})
+    if "ORDER_MODIFIER" not in modifiers or limit.get("limit_type") != "ROW_COUNT" or limit["limit"] is None:
+        return False
+    number = limit["limit"]
+    if number.get("class") == "PARAMETER":
+        value = values.get(number["identifier"])
+        return isinstance(value, int) and value <= _FEW
+    literal = number.get("literal") or {}
+    return literal.get("kind") == "INTEGER" and int(literal["text"]) <= _FEW
 
 
 def names_row_id(statement: Node) -> bool:

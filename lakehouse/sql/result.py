@@ -152,15 +152,14 @@ class Result:
         Grid(self.arrow(), max_rows).print()
 
     def explain(self) -> str:
-        """Return which versions are read, which columns of media, and DuckDB's plan."""
-        versions = [f"{name}: version {version}" for name, version in self._versions.items()]
-        late = sorted({f"{c.snapshot.name}.{c.column}" for c in self._carried.values()})
-        media = [f"media read for the rows of the result only: {', '.join(late)}"] if late else []
+        """Return which versions are read and how, and DuckDB's plan."""
         cursor = self._cursor()
         try:
-            return "\n".join([*versions, *media, self._execution.explain(cursor)])
+            plan = self._execution.explain(cursor)
         finally:
             cursor.close()
+        versions = [f"{name}: version {version}" for name, version in self._versions.items()]
+        return "\n".join([*versions, *self._execution.question.read_by_lance(), plan])
 
     def write_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write all rows to a Parquet file, in bounded memory.

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.dataset as pads
 
-from lakehouse import types
 from lakehouse.data import as_source
 from lakehouse.errors import InvalidArgumentError, QueryError, TableNotFoundError, closest
 from lakehouse.sql import planner
 from lakehouse.sql.dataset import SnapshotDataset, duckdb_type
 from lakehouse.sql.media import Carried
+from lakehouse.sql.predicates import lance_filter, scopes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping
+    from collections.abc import Callable, Mapping
 
     from lakehouse.snapshot import Snapshot
     from lakehouse.sql.planner import Reference, TableName
     from lakehouse.sql.syntax import Node
 
 __all__ = ["Tables"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """What stands where a statement names a table: a version, and what Lance can answer of the WHERE over it."""
+
+    snapshot: Snapshot
+    where: str | None
 
 
 class Tables:
@@ -53,22 +62,25 @@ class Tables:
         self._handed = {name.casefold(): (name, value) for name, value in handed.items()}
         if len(self._handed) < len(handed):
             raise InvalidArgumentError(f"tables= has a name twice, SQL knows no case: {', '.join(handed)}")
-        self._slots: dict[TableName | str, str] = {}
+        self._opened: dict[TableName, Snapshot] = {}
+        self._places: dict[str, _Place] = {}
         self._plain: dict[str, Any] = {}
-        self.snapshots: dict[str, Snapshot] = {}
+        self._slots: dict[str, str] = {}
 
     @property
     def versions(self) -> dict[str, int]:
         """The version of each table of the lake, by its name in the statement."""
-        return {str(name): self.snapshots[slot].version for name, slot in self._slots.items() if slot in self.snapshots}
+        return {str(name): snapshot.version for name, snapshot in self._opened.items()}
 
-    def fill(self, statement: Node, value_of: Callable[[Node], Any]) -> None:
+    def fill(self, statement: Node, values: Mapping[str, Any], value_of: Callable[[Node], Any]) -> None:
         """Put a slot in every place that names a table.
 
         Parameters
         ----------
         statement
             The statement; it is changed.
+        values
+            Values of its parameters.
         value_of
             Computes the expression of an AT clause.
         """
@@ -76,51 +88,45 @@ class Tables:
         for node in planner.show_tables(statement):
             planner.fill_plain(node, self._slot_of_names())
         named = planner.names_row_id(statement)
+        wheres = scopes(statement)
         shown: dict[int, str] = {}
         for reference in references:
             if reference.name.casefold() in self._handed:
                 planner.fill_plain(reference.node, self._slot_of_handed(reference, references))
                 continue
-            slot = self._slot_of_table(planner.table_name(reference, value_of))
+            snapshot = self._snapshot(planner.table_name(reference, value_of))
+            where = wheres.get(id(reference.node))
+            part = lance_filter(where, reference.alias, snapshot.schema, values) if where else None
+            slot = self._new_slot()
+            self._places[slot] = _Place(snapshot, part)
             shows = named and reference.shows_row_ids
             planner.fill(reference, slot, with_row_id=shows)
             if shows:
-                shown[id(reference.node)] = reference.node["alias"]
+                shown[id(reference.node)] = reference.alias
         planner.hide_row_ids(statement, shown)
 
-    def media(self) -> dict[str, list[str]]:
-        """Return the media columns of the lake's tables, by slot; text is read like any string."""
-        return {
-            slot: [field.name for field in snapshot.schema if types.is_bytes_media(field)]
-            for slot, snapshot in self.snapshots.items()
-        }
-
-    def carried(self, looked_at: Container[str]) -> dict[str, Carried]:
-        """Return the media columns that are handed through, each under a name no statement can know."""
-        return {
-            f"{slot}.{name}": Carried(self.snapshots[slot], name)
-            for slot, names in self.media().items()
-            for name in names
-            if name not in looked_at
-        }
+    def columns(self, test: Callable[[pa.Field], bool]) -> list[Carried]:
+        """Return the columns of the lake's tables that pass a test, once for each place that names their table."""
+        places = self._places.items()
+        return [Carried(slot, p.snapshot, f.name) for slot, p in places for f in p.snapshot.schema if test(f)]
 
     def datasets(self, carried: Mapping[str, Carried]) -> dict[str, Any]:
         """Return what DuckDB registers, by slot."""
         lake = {
-            slot: SnapshotDataset(snapshot, {c.column: n for n, c in carried.items() if c.snapshot is snapshot})
-            for slot, snapshot in self.snapshots.items()
+            slot: SnapshotDataset(
+                place.snapshot, {c.column: name for name, c in carried.items() if c.slot == slot}, place.where
+            )
+            for slot, place in self._places.items()
         }
         return lake | self._plain
 
     def _new_slot(self) -> str:
-        return f"{self._prefix}_{len(self.snapshots) + len(self._plain)}"
+        return f"{self._prefix}_{len(self._places) + len(self._plain)}"
 
-    def _slot_of_table(self, name: TableName) -> str:
-        if name not in self._slots:
-            snapshot = self._open(name)
-            self._slots[name] = slot = self._new_slot()
-            self.snapshots[slot] = snapshot
-        return self._slots[name]
+    def _snapshot(self, name: TableName) -> Snapshot:
+        if name not in self._opened:
+            self._opened[name] = self._open(name)
+        return self._opened[name]
 
     def _open(self, name: TableName) -> Snapshot:
         try:

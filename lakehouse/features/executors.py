@@ -1,0 +1,195 @@
+"""Where units of a backfill are computed: own worker processes, somebody's executor, or Ray."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lakehouse._optional import require
+from lakehouse.errors import BackfillError, InvalidArgumentError
+from lakehouse.features.shipping import hold, ship
+from lakehouse.features.units import Unit, UnitResult, run_held, run_shipped
+from lakehouse.features.workers import WorkerLostError, Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from lakehouse.features.udf import UDF
+
+__all__ = ["Runner", "check", "runner_for"]
+
+
+class Runner(Protocol):
+    """Computes units somewhere."""
+
+    num_workers: int  # units computed at the same time, as far as is known
+    in_flight: int  # units to hand over before waiting for one
+
+    def submit(self, unit: Unit) -> Future[UnitResult]:
+        """Compute a unit; `WorkerLostError` if the process that was at it died."""
+
+
+def check(num_workers: int, executor: Any) -> None:
+    """Refuse what names no place to run.
+
+    Raises
+    ------
+    InvalidArgumentError
+    MissingDependencyError
+        Ray is not installed.
+    """
+    if isinstance(num_workers, bool) or not isinstance(num_workers, int) or num_workers < 0:
+        raise InvalidArgumentError(f"num_workers={num_workers!r}; it is a number of processes, 0 for this one")
+    if executor == "ray":
+        require("ray", 'executor="ray"')
+    elif executor != "local" and not isinstance(executor, Executor):
+        raise InvalidArgumentError(
+            f'executor={executor!r}; choose "local", "ray" or a concurrent.futures.Executor that is open'
+        )
+
+
+@contextmanager
+def runner_for(udf: UDF, num_workers: int, executor: Any) -> Iterator[Runner | None]:
+    """Start what computes the units of one function, and end it with the block; None means this process.
+
+    Parameters
+    ----------
+    udf
+        What is called.
+    num_workers
+        Processes to start; for executors that exist already, how many of their workers to keep busy, 0 for all.
+    executor
+        As `check` admits.
+    """
+    if executor == "ray":
+        ray = _Ray(udf, num_workers)
+        try:
+            yield ray
+        finally:
+            ray.cancel()
+    elif executor != "local":
+        foreign = _Foreign(udf, num_workers, executor)
+        try:
+            yield foreign
+        finally:
+            foreign.cancel()
+    elif num_workers:
+        local = _Local(udf, num_workers)
+        try:
+            yield local
+        except BaseException:
+            local.pool.kill()
+            raise
+        local.pool.shutdown()
+    else:
+        yield None
+
+
+def _threads(num_workers: int, num_cpus: float) -> dict[str, str]:
+    """Environment of workers that share this machine, so that their threads are not many times its cores."""
+    each = str(max(1, int(num_cpus), (os.cpu_count() or 1) // num_workers))
+    return {"LANCE_CPU_THREADS": each, "OMP_NUM_THREADS": each}
+
+
+class _Local:
+    def __init__(self, udf: UDF, num_workers: int) -> None:
+        self.num_workers, self.in_flight = num_workers, 2 * num_workers
+        self.pool = Workers(num_workers, hold, (ship(udf),), _threads(num_workers, udf.num_cpus))
+
+    def submit(self, unit: Unit) -> Future[UnitResult]:
+        return self.pool.submit(run_held, unit)
+
+
+class _Foreign:
+    """An executor whose workers we neither start nor end; a death breaks it, and it stays broken."""
+
+    def __init__(self, udf: UDF, num_workers: int, executor: Executor) -> None:
+        there = getattr(executor, "_max_workers", None)  # of both pools of the standard library
+        self.num_workers = num_workers or there or os.cpu_count() or 1
+        self.in_flight = num_workers or 2 * self.num_workers
+        self._executor, self._shipped = executor, ship(udf)
+        self._open: set[Future[Any]] = set()
+
+    def submit(self, unit: Unit) -> Future[UnitResult]:
+        try:
+            future = self._executor.submit(run_shipped, self._shipped, unit)
+        except RuntimeError as error:  # BrokenExecutor is one
+            raise _told(error) from error
+        self._open.add(future)
+        future.add_done_callback(self._open.discard)
+        return _translated(future, _told)
+
+    def cancel(self) -> None:
+        for future in list(self._open):
+            future.cancel()
+
+
+def _told(error: BaseException) -> BaseException:
+    if isinstance(error, BrokenExecutor):
+        return BackfillError(
+            f"a process of the executor died, which ended the executor: {error}; what was computed is kept, run it "
+            'again with a new one, or with executor="local", which goes on without the row that a process dies of'
+        )
+    if isinstance(error, RuntimeError) and "shutdown" in str(error):
+        return InvalidArgumentError(f"the executor is not open: {error}")
+    return error
+
+
+class _Ray:
+    """Tasks on the Ray cluster this process is connected to, or on a new one of this machine."""
+
+    def __init__(self, udf: UDF, num_workers: int) -> None:
+        self._ray = ray = require("ray", 'executor="ray"')
+        if not ray.is_initialized():
+            ray.init()
+        cpus = ray.cluster_resources().get("CPU", 1)
+        self.num_workers = num_workers or max(1, int(cpus / udf.num_cpus))
+        self.in_flight = num_workers or 2 * self.num_workers
+        options: dict[str, Any] = {"num_cpus": udf.num_cpus, "num_gpus": udf.num_gpus}
+        if udf.memory_nbytes is not None:
+            options["memory"] = udf.memory_nbytes
+        threads = {"LANCE_CPU_THREADS": str(max(1, int(udf.num_cpus)))}
+        # No retries of Ray's: the driver knows what was saved, and finds the row that processes die of.
+        self._run = ray.remote(run_shipped).options(max_retries=0, runtime_env={"env_vars": threads}, **options)
+        self._shipped = ray.put(ship(udf))
+        errors = ray.exceptions
+        self._losses = (errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError)
+        self._open: set[Any] = set()
+
+    def submit(self, unit: Unit) -> Future[UnitResult]:
+        reference = self._run.remote(self._shipped, unit)
+        self._open.add(reference)
+        future = reference.future()
+        future.add_done_callback(lambda _: self._open.discard(reference))
+        return _translated(future, self._told)
+
+    def _told(self, error: BaseException) -> BaseException:
+        if isinstance(error, self._losses):
+            return WorkerLostError(f"the Ray worker died ({str(error).partition(chr(10))[0]})")
+        if isinstance(error, self._ray.exceptions.RayTaskError):
+            cause: BaseException = error.cause
+            return cause
+        return error
+
+    def cancel(self) -> None:
+        for reference in list(self._open):
+            self._ray.cancel(reference, force=True)
+
+
+def _translated(future: Future[Any], told: Callable[[BaseException], BaseException]) -> Future[Any]:
+    """Return a future of the same result, whose error is ours."""
+    ours: Future[Any] = Future()
+    ours.set_running_or_notify_cancel()
+
+    def finish(done: Future[Any]) -> None:
+        if done.cancelled():
+            ours.set_exception(CancelledError())
+        elif (error := done.exception()) is not None:
+            ours.set_exception(told(error))
+        else:
+            ours.set_result(done.result())
+
+    future.add_done_callback(finish)
+    return ours

@@ -1,0 +1,225 @@
+"""Units of work: rows of one fragment at one version, as data that any process can be handed.
+
+A unit's values are not returned: each batch is saved as a part of a checkpoint, which the driver stages, so a process
+that is killed costs one batch and nothing large travels between processes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from lakehouse.features import checkpoints
+from lakehouse.features.calls import CellError
+from lakehouse.features.compute import Function, part_of
+from lakehouse.features.shipping import Shipped, held, unpacked
+from lakehouse.snapshot import Snapshot, open_snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lakehouse.features.udf import UDF
+    from lakehouse.location import Location
+    from lakehouse.schema.lineage import Feature
+
+__all__ = ["RowError", "Unit", "UnitResult", "lost_row", "run_held", "run_shipped", "run_unit", "saved"]
+
+_ROWS = 65_536
+_LEAST_ROWS = 64
+_SHARE = 100  # of a fragment: small enough to share out evenly and to lose, large enough to be worth a message
+_EACH = 4  # units for each worker at the least, as rows take differently long
+_PIECES = 16  # of a unit whose worker died: the row at fault among 65,536 stands alone after four deaths
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Rows of one fragment to compute.
+
+    Parameters
+    ----------
+    lake, table, version
+        The snapshot to compute from.
+    column, token
+        The feature, by its first column, and what tells it from another of that name.
+    fragment_id
+        The fragment.
+    row_ids
+        uint64, shape ``(num_rows,)``.
+    offsets
+        Physical offsets within the fragment, int64, shape ``(num_rows,)``.
+    stop_at_failure
+        Whether a failed row ends the unit.
+    deaths
+        Workers that died of it, or of what it was cut from.
+    """
+
+    lake: Location
+    table: str
+    version: int
+    column: str
+    token: str
+    fragment_id: int
+    row_ids: npt.NDArray[np.uint64] = field(repr=False)
+    offsets: npt.NDArray[np.int64] = field(repr=False)
+    stop_at_failure: bool = False
+    deaths: int = 0
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows."""
+        return len(self.row_ids)
+
+    def only(self, rows: Any) -> Unit:
+        """Return the unit of some of the rows: a slice or a mask."""
+        return replace(self, row_ids=self.row_ids[rows], offsets=self.offsets[rows])
+
+    def cut(self, num_rows: int) -> Iterator[Unit]:
+        """Yield units of at most so many rows each, in order."""
+        for start in range(0, self.num_rows, num_rows):
+            yield self.only(slice(start, start + num_rows))
+
+    def after_death(self) -> list[Unit]:
+        """Return the smaller units to try when a worker died of this one."""
+        each = -(-self.num_rows // _PIECES)
+        return [replace(unit, deaths=self.deaths + 1) for unit in self.cut(max(each, 1))]
+
+
+def rows_per_unit(udf: UDF, fragment_rows: int, num_rows: int, num_workers: int) -> int:
+    """Return how many rows a unit has: whole batches of the function, and some units for each worker.
+
+    Parameters
+    ----------
+    udf
+        What is called.
+    fragment_rows
+        Rows of the fragment.
+    num_rows
+        Rows to do in all.
+    num_workers
+        How many share them.
+    """
+    rows = min(max(fragment_rows // _SHARE, _LEAST_ROWS), _ROWS)
+    rows = max(1, min(rows, -(-num_rows // (_EACH * num_workers))))
+    if udf.batch_size is not None:
+        whole = -(-rows // udf.batch_size) * udf.batch_size
+        rows = max(1, min(whole, -(-num_rows // num_workers)))
+    return rows
+
+
+@dataclass(frozen=True)
+class RowError:
+    """A row that failed: what is known where it was computed."""
+
+    row_id: int
+    error: str
+    message: str
+
+
+@dataclass(frozen=True)
+class UnitResult:
+    """What became of the rows of a unit.
+
+    Parameters
+    ----------
+    num_rows
+        Rows computed, failed ones among them.
+    errors
+        One for each failed row.
+    """
+
+    num_rows: int
+    errors: tuple[RowError, ...] = ()
+
+
+def run_unit(unit: Unit, udf: UDF) -> UnitResult:
+    """Compute a unit, saving each batch."""
+    place = _Place.of(unit)
+    computed, errors = 0, []
+    parts = Function(place.feature, udf).run(
+        place.snapshot, place.fragment, unit.row_ids, unit.offsets, place.part_schema
+    )
+    for part in parts:
+        place.kept.save(place.inputs, part)
+        computed += part.num_rows
+        errors += _errors(part)
+        if errors and unit.stop_at_failure:
+            break
+    return UnitResult(computed, tuple(errors))
+
+
+def run_shipped(shipped: Shipped, unit: Unit) -> UnitResult:
+    """Compute a unit where any function may come next."""
+    return run_unit(unit, unpacked(shipped))
+
+
+def run_held(unit: Unit) -> UnitResult:
+    """Compute a unit in a process that holds its function."""
+    return run_unit(unit, held())
+
+
+def saved(unit: Unit) -> tuple[UnitResult, Unit]:
+    """Return what was computed of a unit before its worker died, and the unit of the rows that were not."""
+    place = _Place.of(unit)
+    kept = place.kept.load(place.inputs, place.part_schema)
+    kept = kept.filter(pa.array(np.isin(np.asarray(kept[checkpoints.ROW_ID]), unit.row_ids)))
+    rest = unit.only(~np.isin(unit.row_ids, np.asarray(kept[checkpoints.ROW_ID])))
+    return UnitResult(unit.num_rows - rest.num_rows, tuple(_errors(kept))), rest
+
+
+def lost_row(unit: Unit, how: str) -> UnitResult:
+    """Save the one row that workers die of as failed."""
+    place = _Place.of(unit)
+    error = RowError(int(unit.row_ids[0]), "WorkerLostError", f"{how} while computing row id {unit.row_ids[0]}")
+    place.kept.save(place.inputs, place.failed_row(unit, error))
+    return UnitResult(1, (error,))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a unit's rows are, and where its values are kept."""
+
+    snapshot: Snapshot
+    feature: Feature
+    fragment: Any
+
+    @classmethod
+    def of(cls, unit: Unit) -> _Place:
+        snapshot = _opened(unit.lake, unit.table, unit.version, unit.token)
+        return cls(snapshot, snapshot.features[unit.column], snapshot.dataset.get_fragment(unit.fragment_id))
+
+    @property
+    def kept(self) -> checkpoints.Checkpoints:
+        return checkpoints.Checkpoints(self.snapshot, self.feature)
+
+    @property
+    def inputs(self) -> str:
+        return checkpoints.fingerprint(self.fragment, checkpoints.input_ids(self.snapshot.dataset, self.feature))
+
+    @property
+    def part_schema(self) -> pa.Schema:
+        return checkpoints.part_schema(self.feature, self.snapshot.physical)
+
+    def failed_row(self, unit: Unit, error: RowError) -> pa.Table:
+        schema = self.part_schema
+        nulls = [pa.nulls(1, schema.field(name).type) for name in self.feature.columns]
+        told = CellError(0, error.error, error.message)
+        return part_of(unit.row_ids, unit.offsets, nulls, schema, np.array([True]), [told])
+
+
+# A worker is given units of one version, and opening it takes longer than many a unit. The token is part of the key
+# because a table may be dropped and made again while a pool of somebody else's lives on.
+@lru_cache(maxsize=2)
+def _opened(lake: Location, table: str, version: int, token: str) -> Snapshot:
+    snapshot = open_snapshot(lake, table, version)
+    assert token in {feature.token for feature in snapshot.features.values()}
+    return snapshot
+
+
+def _errors(part: pa.Table) -> list[RowError]:
+    failed = part.filter(part[checkpoints.FAILED]).select([checkpoints.ROW_ID, checkpoints.ERROR, checkpoints.MESSAGE])
+    return [RowError(*row.values()) for row in failed.to_pylist()]

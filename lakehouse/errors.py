@@ -233,14 +233,14 @@ _REMOTE = {"aiohttp", "azure", "botocore", "gcsfs", "google", "requests", "urlli
 def translate(error: BaseException, asked: str) -> LakehouseError:
     """Turn an error of Lance, DuckDB or a file system into one of ours.
 
+    A mistake in this library's own code is raised again as it is.
+
     Parameters
     ----------
     error
         What was raised. Its text is cleaned in place: a traceback shows the cause too.
     asked
         What was being done, in the user's words: ``reading 'pets' where 'widht > 3'``.
-
-    A mistake in this library's own code is raised again as it is.
     """
     if isinstance(error, LakehouseError):
         return error

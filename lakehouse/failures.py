@@ -11,9 +11,14 @@ import pyarrow.compute as pc
 from lakehouse import layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
 
     from lakehouse.location import Location
+
+_SUFFIX = ".arrow"
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,22 @@ SCHEMA = pa.schema(
 )
 
 
-def record(lake: Location, table: str, run: str, failures: Iterable[RowFailure], attempt: int = 1) -> None:
-    """Write the failures of a run; the same run writes over itself, so a repeat after a kill counts each once."""
+def record(
+    lake: Location, table: str, run: str, failures: Iterable[RowFailure], before: Mapping[int, int] | None = None
+) -> None:
+    """Write the failures of a run; the same run writes over itself, so a repeat after a kill counts each once.
+
+    Parameters
+    ----------
+    lake, table
+        Whose.
+    run
+        An id without slashes; the failures of runs that begin alike can be taken back by `settle`.
+    failures
+        What went wrong.
+    before
+        How often each row, by its id, failed before.
+    """
     rows = [
         {
             "row_id": f.row_id,
@@ -63,21 +82,17 @@ def record(lake: Location, table: str, run: str, failures: Iterable[RowFailure],
             "column": f.column,
             "error": f.error,
             "message": f.message,
-            "attempt": attempt,
+            "attempt": 1 + (before.get(f.row_id, 0) if before and f.row_id is not None else 0),
             "run": run,
         }
         for f in failures
     ]
-    if not rows:
-        return
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, SCHEMA) as writer:
-        writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
-    _folder(lake, table).write_bytes(f"{run}.arrow", sink.getvalue().to_pybytes())
+    if rows:
+        _write(_folder(lake, table), f"{run}{_SUFFIX}", pa.Table.from_pylist(rows, schema=SCHEMA))
 
 
 def read(lake: Location, table: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read what was recorded for a table, oldest run first.
+    """Read what was recorded for a table.
 
     Returns
     -------
@@ -85,17 +100,74 @@ def read(lake: Location, table: str, columns: Sequence[str] | None = None) -> pa
         ``row_id, key, column, error, message, attempt, run``; `key` is the source where no row was stored.
     """
     folder = _folder(lake, table)
-    parts = [pa.ipc.open_file(pa.py_buffer(folder.read_bytes(name))).read_all() for name in folder.listdir()]
+    parts = [part for name in folder.listdir() if (part := _read(folder, name)) is not None]
     found = pa.concat_tables([SCHEMA.empty_table(), *parts])
     if columns is None:
         return found
     return found.filter(pc.is_in(found["column"], value_set=pa.array(columns, pa.string())))
 
 
-def forget(lake: Location, table: str) -> None:
-    """Remove what was recorded for a table."""
-    layout.side(lake).delete(f"failures/{table}")
+def attempts(lake: Location, table: str, prefix: str, row_ids: npt.NDArray[np.uint64]) -> dict[int, int]:
+    """Return how often rows have failed, by their ids, as far as runs that begin with `prefix` recorded it."""
+    folder = _folder(lake, table)
+    found: dict[int, int] = {}
+    for name in folder.listdir():
+        part = _read(folder, name) if name.startswith(prefix) else None
+        for row in () if part is None else part.filter(_among(part, row_ids)).to_pylist():
+            found[row["row_id"]] = max(row["attempt"], found.get(row["row_id"], 0))
+    return found
+
+
+def settle(lake: Location, table: str, prefix: str, row_ids: npt.NDArray[np.uint64], *, but: str) -> None:
+    """Take back the failures of rows that were computed again.
+
+    Parameters
+    ----------
+    lake, table
+        Whose.
+    prefix
+        Runs that begin so; nobody else may record or settle such runs at the same time.
+    row_ids
+        The rows.
+    but
+        The run that computed them again.
+    """
+    folder = _folder(lake, table)
+    for name in folder.listdir():
+        if not name.startswith(prefix) or name == but + _SUFFIX or (part := _read(folder, name)) is None:
+            continue
+        rest = part.filter(pc.invert(_among(part, row_ids)))
+        if rest.num_rows == 0:
+            folder.delete(name)
+        elif rest.num_rows < part.num_rows:
+            _write(folder, name, rest)
+
+
+def _among(part: pa.Table, row_ids: npt.NDArray[np.uint64]) -> pa.ChunkedArray:
+    return pc.is_in(part["row_id"], value_set=pa.array(row_ids, pa.uint64()))
+
+
+def forget(lake: Location, table: str, prefix: str = "") -> None:
+    """Remove what was recorded for a table, or for runs that begin with `prefix`."""
+    folder = _folder(lake, table)
+    for name in folder.listdir():
+        if name.startswith(prefix):
+            folder.delete(name)
 
 
 def _folder(lake: Location, table: str) -> Location:
     return layout.side(lake).child("failures").child(table)
+
+
+def _write(folder: Location, name: str, part: pa.Table) -> None:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, SCHEMA) as writer:
+        writer.write_table(part)
+    folder.write_bytes(name, sink.getvalue().to_pybytes())
+
+
+def _read(folder: Location, name: str) -> pa.Table | None:
+    try:
+        return pa.ipc.open_file(pa.py_buffer(folder.read_bytes(name))).read_all()
+    except FileNotFoundError:  # settled since it was listed
+        return None

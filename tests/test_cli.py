@@ -189,6 +189,9 @@ def test_get_shows_a_row_and_saves_its_picture(where, pets, tmp_path):
     assert row["saved"]["nbytes"] == out.stat().st_size
     assert out.read_bytes() == pets.get([key])["image"][0].as_py()
     assert "wrote image" in call("get", where, key, "--save", out).stdout
+    assert "/no/such" in call("get", where, key, "--save", "/no/such/folder/x.png", code=1).stderr
+    both = call("get", where, key, "--save", out, "--columns", "id", code=1).stderr
+    assert "name the one to save" in both
     assert out.read_bytes() == pets.get([key])["image"][0].as_py()
 
 
@@ -370,6 +373,8 @@ def test_history_and_tags(where, pets):
         ("schema", "plan", "{where}", "no-such-file.toml"),
         ("feature", "backfill", "{where}", "nope"),
         ("init", "{where}", "--schema", "images"),
+        ("sql", "{lake}", "SELECT id FROM pets", "--out", "/no/such/folder/x.parquet"),
+        ("demo", "/dev/null/x"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_one(where, lake, arguments):

@@ -60,7 +60,7 @@ def fail_strangely():
 
 
 @pytest.fixture
-def pool(capfd):
+def pool():
     workers = Workers(2, nothing)
     yield workers
     workers.kill()
@@ -99,11 +99,12 @@ def test_errors_come_back_as_they_are_with_where_they_were_raised(pool):
         pool.submit(fail_strangely).result()
 
 
-def test_what_a_function_prints_reaches_standard_error_and_breaks_nothing(pool, capfd):
-    assert pool.submit(say, "hello").result() is None
-    assert pool.submit(abs, -1).result() == 1
-    with pytest.raises(EOFError):
-        pool.submit(say, "read").result()
+def test_what_a_function_prints_reaches_standard_error_and_breaks_nothing(capfd):
+    with Workers(1, nothing) as pool:
+        assert pool.submit(say, "hello").result() is None
+        assert pool.submit(abs, -1).result() == 1
+        with pytest.raises(EOFError):
+            pool.submit(say, "read").result()
     out, err = capfd.readouterr()
     assert (out, err.count("hello")) == ("", 2)
 

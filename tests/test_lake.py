@@ -7,7 +7,6 @@ import lance
 import lancedb
 import pyarrow as pa
 import pytest
-from tests.killing import run_and_kill
 
 import lakehouse as lh
 from lakehouse.errors import (
@@ -21,6 +20,7 @@ from lakehouse.errors import (
     UnsupportedTableError,
     VersionNotFoundError,
 )
+from tests.killing import run_and_kill
 
 
 def test_lancedb_and_lance_open_every_table(lake, pets):

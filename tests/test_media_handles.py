@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import lakehouse as lh
 from lakehouse.errors import InvalidArgumentError, MediaError, StorageError
+from lakehouse.media.codecs import encode_image
 from lakehouse.media.handles import BytesSource, handle
 from tests.media_files import all_frames, noise, picture, sound, video
 
@@ -78,6 +79,14 @@ def test_an_image_reads_its_header_for_info_once_and_all_of_it_for_pixels():
     assert source.nbytes_read == 64 << 10
     assert np.array_equal(image.numpy(), noise(300, 400))
     assert image.pil().size == (300, 400)
+
+
+def test_a_picture_beyond_the_limit_tells_its_size_and_decodes_if_the_caller_says_so():
+    image = lh.Image(encode_image(np.zeros((7100, 7100), np.uint8)))
+    assert image.info.width_px == 7100
+    with pytest.raises(MediaError, match="max_pixels=50,000,000"):
+        image.pil()
+    assert image.pil(max_pixels=60_000_000).size == (7100, 7100)
 
 
 def test_a_video_reads_its_header_for_info_and_a_part_of_it_for_a_frame():

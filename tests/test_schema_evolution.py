@@ -4,7 +4,6 @@ import dataclasses
 
 import pyarrow as pa
 import pytest
-from tests import schema_strategies
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from lakehouse.errors import SchemaError
 from lakehouse.schema import Column, Schema
 from lakehouse.schema.evolution import AddColumn, AllowNull, DropColumn, RenameColumn, SetMetadata, apply, plan
 from lakehouse.types import Type
+from tests import schema_strategies
 
 ID = Column("id", "string", nullable=False)
 

@@ -4,13 +4,13 @@ import dataclasses
 
 import pyarrow as pa
 import pytest
-from tests import schema_strategies
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse import types
 from lakehouse.errors import ColumnNotFoundError, SchemaError, StorageError
 from lakehouse.schema import Column, Schema
+from tests import schema_strategies
 
 ID = 'id = { type = "string", nullable = false }'
 HEAD = f'name = "x"\nkey = "id"\n[columns]\n{ID}\n'

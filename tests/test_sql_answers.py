@@ -243,7 +243,9 @@ COLUMNS = {
 def comparisons(draw):
     column = draw(st.sampled_from(sorted(COLUMNS)))
     value = COLUMNS[column]
-    form = draw(st.sampled_from(["=", "<>", "<", ">", "<=", ">=", "IN", "NOT IN", "BETWEEN", "NULL", "DISTINCT", "LIKE"]))
+    form = draw(
+        st.sampled_from(["=", "<>", "<", ">", "<=", ">=", "IN", "NOT IN", "BETWEEN", "NULL", "DISTINCT", "LIKE"])
+    )
     if form in ("IN", "NOT IN"):
         items = draw(st.lists(value | st.just("NULL"), min_size=1, max_size=4))
         return f"{column} {form} ({', '.join(items)})"
@@ -309,7 +311,9 @@ def test_every_version_answers_for_itself(lake):
     assert lake.sql(f"SELECT count(*) FROM pets AT (VERSION => {first})").fetchall() == [(10,)]
     assert lake.sql("SELECT count(*) FROM pets AT (VERSION => 'v1')").fetchall() == [(10,)]
     assert lake.sql("SELECT count(*) FROM pets AT (VERSION => $v)", {"v": second}).fetchall() == [(6,)]
-    assert lake.sql("SELECT count(*) FROM pets p AT (VERSION => ? - 1) WHERE p.id > ?", [second + 1, 8]).fetchall() == [(1,)]
+    assert lake.sql("SELECT count(*) FROM pets p AT (VERSION => ? - 1) WHERE p.id > ?", [second + 1, 8]).fetchall() == [
+        (1,)
+    ]
     joined = lake.sql(f"SELECT count(*) FROM pets p JOIN pets q AT (VERSION => {first}) USING (id)")
     assert joined.fetchall() == [(6,)]
     assert joined.versions == {"pets": table.version, f"pets AT (VERSION => {first})": first}

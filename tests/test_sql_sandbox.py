@@ -159,7 +159,14 @@ def test_a_symlink_is_no_table(small, tmp_path):
         small.sql("SELECT * FROM 'linked.csv'")
 
 
-INJECTIONS = ["' OR 1=1 --", "o1'; DROP TABLE pets; --", "o1' UNION SELECT content FROM read_text('/etc/passwd') --", '"', "$$", "\\"]
+INJECTIONS = [
+    "' OR 1=1 --",
+    "o1'; DROP TABLE pets; --",
+    "o1' UNION SELECT content FROM read_text('/etc/passwd') --",
+    '"',
+    "$$",
+    "\\",
+]
 
 
 @pytest.mark.parametrize("text", INJECTIONS)
@@ -168,7 +175,9 @@ def test_a_value_is_never_syntax(small, text):
     assert small.sql("SELECT ? AS x", [text]).fetchall() == [(text,)]
 
 
-@pytest.mark.parametrize("name", ["pets; DROP TABLE pets", 'a" UNION SELECT 1 --', "read_text('/etc/passwd')", "../../etc/passwd", ""])
+@pytest.mark.parametrize(
+    "name", ["pets; DROP TABLE pets", 'a" UNION SELECT 1 --', "read_text('/etc/passwd')", "../../etc/passwd", ""]
+)
 def test_a_name_is_never_syntax(small, name):
     quoted = '"' + name.replace('"', '""') + '"'
     with pytest.raises((TableNotFoundError, QueryError)):
@@ -179,7 +188,7 @@ def test_a_name_is_never_syntax(small, name):
 
 
 def test_a_column_name_is_never_syntax(lake):
-    name = 'a") FROM read_text(\'/etc/passwd\') --'
+    name = "a\") FROM read_text('/etc/passwd') --"
     lake.create_table("odd", data=pa.table({name: ["x"], "select": [1]}))
     assert lake.sql("SELECT * FROM odd").arrow().to_pydict() == {name: ["x"], "select": [1]}
     assert lake.sql('SELECT count(*) FROM odd WHERE "select" = 1').fetchall() == [(1,)]
@@ -245,7 +254,15 @@ def test_limits_check_themselves():
 
 
 def test_every_refusal_is_one_of_ours(small):
-    for statement in ("SELECT nope FROM pets", "SELECT * FROM nope", "SELECT 'x'::INT FROM pets", "SELEC", "", "-- x", "SELECT $w"):
+    for statement in (
+        "SELECT nope FROM pets",
+        "SELECT * FROM nope",
+        "SELECT 'x'::INT FROM pets",
+        "SELEC",
+        "",
+        "-- x",
+        "SELECT $w",
+    ):
         with pytest.raises(LakehouseError):
             small.sql(statement).arrow()
 
@@ -270,7 +287,13 @@ CHILD = """
 
 def in_a_new_process(lake, code):
     script = textwrap.dedent(CHILD).format(code=textwrap.dedent(code))
-    return subprocess.run([sys.executable, "-W", "error", "-c", script, lake.uri], capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", script, lake.uri],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 def test_nothing_is_said_and_nothing_is_left_at_exit(small, tmp_path):
@@ -301,7 +324,9 @@ def test_spilled_files_lie_in_a_folder_of_their_own_and_go_away(small, tmp_path,
     (tmp_path / "temp").mkdir()
     monkeypatch.chdir(tmp_path)
     sandbox = engine(small, memory_nbytes=64 << 20, threads=1)
-    rows = sandbox.query("SELECT range, range::VARCHAR || repeat('x', 20) AS s FROM range(3000000) ORDER BY hash(range)")
+    rows = sandbox.query(
+        "SELECT range, range::VARCHAR || repeat('x', 20) AS s FROM range(3000000) ORDER BY hash(range)"
+    )
     assert next(rows.batches()).num_rows > 0
     assert len(os.listdir(tmp_path / "temp")) == 1
     sandbox.close()

@@ -6,7 +6,6 @@ from decimal import Decimal
 import lance
 import pyarrow as pa
 import pytest
-from tests import schema_strategies
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from lakehouse import types
 from lakehouse.errors import SchemaError
 from lakehouse.type_strings import parse_arrow, print_arrow
 from lakehouse.types import Type
+from tests import schema_strategies
 
 
 @given(schema_strategies.arrow_types)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from typing import Annotated, Any
@@ -22,15 +23,11 @@ class _Program(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except LakehouseError as error:
-            if ctx.params["debug"]:
+        except (LakehouseError, OSError) as error:  # OSError: where --save or --out cannot be written
+            if ctx.params["debug"] or (isinstance(error, OSError) and error.errno == errno.EPIPE):
                 raise
-            print(f"lakehouse: {_one_line(error)}", file=sys.stderr)
+            print(f"lakehouse: {' '.join(str(error).split())}", file=sys.stderr)
             raise typer.Exit(1) from error
-
-
-def _one_line(error: LakehouseError) -> str:
-    return " ".join(str(error).split())
 
 
 app = typer.Typer(

@@ -237,11 +237,13 @@ def _source(sources: list[str], kind: Kind | None, facts: TableInfo, label_from_
             f"sources of several kinds ({', '.join(sorted(kinds))}); add them one after the other"
         )
     found = kinds.pop()
+    read = getattr(lh, _READERS[found])
+    wanted = sources[0] if len(sources) == 1 else sources
     if not label_from_folder:
-        return getattr(lh, _READERS[found])(sources)
+        return read(wanted)
     if found == "parquet":
         raise InvalidArgumentError("Parquet files have their own columns; leave --label-from-folder out")
-    return getattr(lh, _READERS[found])(sources, label_from="folder")
+    return read(wanted, label_from="folder")
 
 
 def kind_of(source: str, media: list[str]) -> Kind:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from lakehouse._optional import require
 from lakehouse.errors import BackfillError, InvalidArgumentError
-from lakehouse.features.shipping import hold, ship
-from lakehouse.features.units import Unit, UnitResult, run_held, run_shipped
+from lakehouse.features.shipping import ship
+from lakehouse.features.units import Unit, UnitResult, begin, run_held, run_shipped
 from lakehouse.features.workers import WorkerLostError, Workers
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _threads(num_workers: int, num_cpus: float) -> dict[str, str]:
 class _Local:
     def __init__(self, udf: UDF, num_workers: int) -> None:
         self.num_workers, self.in_flight = num_workers, 2 * num_workers
-        self.pool = Workers(num_workers, hold, (ship(udf),), _threads(num_workers, udf.num_cpus))
+        self.pool = Workers(num_workers, begin, (ship(udf),), _threads(num_workers, udf.num_cpus))
 
     def submit(self, unit: Unit) -> Future[UnitResult]:
         return self.pool.submit(run_held, unit)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import commit, storage
+from lakehouse import commit
 from lakehouse._lance import lance
 from lakehouse.errors import BackfillError
 from lakehouse.features import checkpoints, staging
@@ -42,14 +42,14 @@ def check_same(dataset: Any, feature: Feature) -> Feature:
         )
     if len(now.columns) < now.num_columns:
         raise BackfillError(
-            f"{feature.name!r} was declared with {now.num_columns} columns and has {', '.join(now.columns)}; drop these "
-            "and declare it again"
+            f"{feature.name!r} was declared with {now.num_columns} columns and has {', '.join(now.columns)}; "
+            "drop these and declare it again"
         )
     tops = {field.name(): int(field.id()) for field in dataset.lance_schema.fields()}
     if len(there := input_names(now, tops)) < len(now.inputs):
         raise BackfillError(
-            f"{feature.name!r} is computed from {', '.join(now.called)}, of which {', '.join(there) or 'none'} is there "
-            "still; drop it and declare it again"
+            f"{feature.name!r} is computed from {', '.join(now.called)}, of which {', '.join(there) or 'none'} is left; "
+            "drop it and declare it again"
         )
     return now
 
@@ -98,25 +98,45 @@ def _is_unmoved(file: Staged, fragment: Any, inputs: frozenset[int], fields: Fie
 
 
 def cover(snapshot: Snapshot, feature: Feature, fragments: Iterable[Any]) -> bool:
-    """Make sure that these fragments can be filled: of all fields of the file to come they have all or none.
+    """Make sure that fragments can be filled: of the fields of the file to come they have all or none.
 
     Returns
     -------
     bool
-        Whether the table has a new version now.
+        Whether the table has a new version now; then look at it again.
     """
-    done = False
-    lost = {f.fragment_id for f in fragments if lacks_values(snapshot, feature, f)}
-    if lost:  # the values are gone, so their stamps go first: a kill between the two must not leave a NULL called true
-        done |= _commit_nothing(snapshot, feature, lost, lambda _: (feature.stamp,), f"resetting {feature.stamp}")
-    ids = {fragment.fragment_id for fragment in fragments}
-    names = Fields.of(snapshot.dataset, feature).names
-    for absent in _by_absent(snapshot.dataset, names, ids):
-        done |= _commit_nothing(
-            snapshot,
-            feature,
-            ids,
-            lambda now, absent=absent: absent if now == absent else (),  # type: ignore[misc]  # binds the loop variable
-            f"covering {', '.join(absent)}",
-        )
+    fields = Fields.of(snapshot.dataset, feature)
+    absent = {fragment: fields.absent(fragment) for fragment in fragments}
+    lost = [fragment for fragment, names in absent.items() if lost_values(feature, names)]
+    # Before lost values are covered their stamps go, or a kill in between would leave NULLs that are called true.
+    done = bool(lost) and _commit_nothing(snapshot, feature, (feature.stamp,), lost)
+    groups: dict[tuple[str, ...], list[Any]] = defaultdict(list)
+    for fragment, names in absent.items():
+        if 0 < len(names) < len(fields.stored):
+            groups[names].append(fragment)
+    for names, group in groups.items():  # all files of one transaction must have the same fields
+        done |= _commit_nothing(snapshot, feature, names, group)
     return done
+
+
+def lost_values(feature: Feature, absent: Sequence[str]) -> bool:
+    """Whether a fragment that lacks these has stamps for values that are not there: a column was added again."""
+    return feature.stamp not in absent and any(name in absent for name in feature.columns)
+
+
+def _commit_nothing(snapshot: Snapshot, feature: Feature, names: tuple[str, ...], fragments: Sequence[Any]) -> bool:
+    """Commit all-NULL files, with stamps of 0, for the fragments that still lack what they lacked."""
+    before = Fields.of(snapshot.dataset, feature)
+    lacking = {fragment.fragment_id: before.absent(fragment) for fragment in fragments}
+    files = {fragment.fragment_id: staging.stage_nothing(snapshot, names, fragment) for fragment in fragments}
+
+    def build(dataset: Any) -> Any:
+        now = Fields.of(dataset, check_same(dataset, feature))
+        if now != before:
+            return None
+        same = [f for f in dataset.get_fragments() if lacking.get(f.fragment_id) == now.absent(f)]
+        groups = [lance.LanceOperation.DataReplacementGroup(f.fragment_id, files[f.fragment_id]) for f in same]
+        return lance.LanceOperation.DataReplacement(groups) if groups else None
+
+    done = commit.commit_operation(snapshot.location, build, {}, f"making room for {', '.join(names)}")
+    return done is not None

@@ -1,4 +1,4 @@
-"""One file per fragment, covering all its physical rows: columns, stamp, and the stamps of what is computed from them."""
+"""One file per fragment, covering all its physical rows: columns, stamp, and the stamps of what depends on them."""
 
 from __future__ import annotations
 
@@ -33,18 +33,15 @@ class Fields:
 
     Parameters
     ----------
-    names
-        The feature's columns, its stamp, then the stamps of all features computed from it, which go back to "to do"
-        where it changes. In one file, value and stamps are atomic; and whoever fills one of those features at the same
-        time conflicts, because both write its stamp.
-    ids
-        The field ids by which data files know them.
+    stored
+        By name, the field ids by which data files know the feature's columns, its stamp, then the stamps of all
+        features computed from it, which go back to "to do" where it changes. In one file, value and stamps are atomic;
+        and whoever fills one of those features at the same time conflicts, because both write its stamp.
     tokens
         Of the features whose stamps are reset.
     """
 
-    names: tuple[str, ...]
-    ids: frozenset[int]
+    stored: dict[str, frozenset[int]]
     tokens: frozenset[str]
 
     @classmethod
@@ -54,8 +51,22 @@ class Fields:
         stale = dependents(features_of(dataset.schema), tops, feature.columns)
         names = (*feature.columns, feature.stamp, *(each.stamp for each in stale))
         stored = commit.stored_ids(dataset)
-        ids = frozenset().union(*(stored[name] for name in names))
-        return cls(names, ids, frozenset(each.token for each in stale))
+        return cls({name: stored[name] for name in names}, frozenset(each.token for each in stale))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns, in the order of the file."""
+        return tuple(self.stored)
+
+    @property
+    def ids(self) -> frozenset[int]:
+        """All field ids."""
+        return frozenset().union(*self.stored.values())
+
+    def absent(self, fragment: Any) -> tuple[str, ...]:
+        """Return the columns that no file of a fragment has; there they read as NULL."""
+        present = {field for file in fragment.data_files() for field in file.fields}
+        return tuple(name for name, ids in self.stored.items() if not ids & present)
 
 
 @dataclass(frozen=True)
@@ -216,7 +227,7 @@ def _bare(field: pa.Field) -> pa.Field:
 
 
 def _verify(snapshot: Snapshot, name: str, physical_rows: int, schema: pa.Schema) -> int:
-    """Read the file back before any version names it: Lance takes one of the wrong length, or none (reliability §0.4)."""
+    """Read the file back before any version names it: Lance takes one of any length (reliability.md §0.4)."""
     location = snapshot.location
     with translated(f"verifying the new file of {schema.names[0]!r}"):
         reader = lance.file.LanceFileReader(

@@ -6,6 +6,7 @@ that is killed costs one batch and nothing large travels between processes.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ import pyarrow as pa
 from lakehouse.features import checkpoints
 from lakehouse.features.calls import CellError
 from lakehouse.features.compute import Function, part_of
-from lakehouse.features.shipping import Shipped, held, unpacked
+from lakehouse.features.shipping import Shipped, held, hold, unpacked
 from lakehouse.snapshot import Snapshot, open_snapshot
 
 if TYPE_CHECKING:
@@ -27,16 +28,22 @@ if TYPE_CHECKING:
     from lakehouse.location import Location
     from lakehouse.schema.lineage import Feature
 
-__all__ = ["RowError", "Unit", "UnitResult", "lost_row", "run_held", "run_shipped", "run_unit", "saved"]
+__all__ = [
+    "RowError",
+    "Unit",
+    "UnitResult",
+    "begin",
+    "lost_row",
+    "run_held",
+    "run_shipped",
+    "run_unit",
+    "saved",
+]
 
-_ROWS = 65_536
-_LEAST_ROWS = 64
-_SHARE = 100  # of a fragment: small enough to share out evenly and to lose, large enough to be worth a message
-_EACH = 4  # units for each worker at the least, as rows take differently long
 _PIECES = 16  # of a unit whose worker died: the row at fault among 65,536 stands alone after four deaths
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Unit:
     """Rows of one fragment to compute.
 
@@ -89,28 +96,6 @@ class Unit:
         return [replace(unit, deaths=self.deaths + 1) for unit in self.cut(max(each, 1))]
 
 
-def rows_per_unit(udf: UDF, fragment_rows: int, num_rows: int, num_workers: int) -> int:
-    """Return how many rows a unit has: whole batches of the function, and some units for each worker.
-
-    Parameters
-    ----------
-    udf
-        What is called.
-    fragment_rows
-        Rows of the fragment.
-    num_rows
-        Rows to do in all.
-    num_workers
-        How many share them.
-    """
-    rows = min(max(fragment_rows // _SHARE, _LEAST_ROWS), _ROWS)
-    rows = max(1, min(rows, -(-num_rows // (_EACH * num_workers))))
-    if udf.batch_size is not None:
-        whole = -(-rows // udf.batch_size) * udf.batch_size
-        rows = max(1, min(whole, -(-num_rows // num_workers)))
-    return rows
-
-
 @dataclass(frozen=True)
 class RowError:
     """A row that failed: what is known where it was computed."""
@@ -130,14 +115,18 @@ class UnitResult:
         Rows computed, failed ones among them.
     errors
         One for each failed row.
+    seconds
+        How long it took; 0 where that says nothing.
     """
 
     num_rows: int
     errors: tuple[RowError, ...] = ()
+    seconds: float = 0.0
 
 
 def run_unit(unit: Unit, udf: UDF) -> UnitResult:
     """Compute a unit, saving each batch."""
+    began = time.perf_counter()
     place = _Place.of(unit)
     computed, errors = 0, []
     parts = Function(place.feature, udf).run(
@@ -149,7 +138,7 @@ def run_unit(unit: Unit, udf: UDF) -> UnitResult:
         errors += _errors(part)
         if errors and unit.stop_at_failure:
             break
-    return UnitResult(computed, tuple(errors))
+    return UnitResult(computed, tuple(errors), time.perf_counter() - began)
 
 
 def run_shipped(shipped: Shipped, unit: Unit) -> UnitResult:
@@ -157,8 +146,13 @@ def run_shipped(shipped: Shipped, unit: Unit) -> UnitResult:
     return run_unit(unit, unpacked(shipped))
 
 
+def begin(shipped: Shipped) -> None:
+    """Get a process ready for units of one function: that, and Lance with this module, take a second to load."""
+    hold(shipped)
+
+
 def run_held(unit: Unit) -> UnitResult:
-    """Compute a unit in a process that holds its function."""
+    """Compute a unit in a process that is ready."""
     return run_unit(unit, held())
 
 

@@ -182,14 +182,15 @@ class _Process:
     def __init__(self, env: Mapping[str, str]) -> None:
         # Its own process group: Ctrl-C in a terminal is for the driver, which commits what is staged and ends us.
         self._last_words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `leave`
-        told = {"path": [entry for entry in sys.path if isinstance(entry, str)], "faults": self._last_words.fileno()}
+        faults = self._last_words.fileno()
+        told = {"path": [entry for entry in sys.path if isinstance(entry, str)], "faults": faults}
         self._popen = subprocess.Popen(  # noqa: S603 - this Python, our own module
             [sys.executable, "-c", _BOOT, json.dumps(told)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=dict(env),
             process_group=0,
-            pass_fds=[told["faults"]],
+            pass_fds=[faults],
         )
         assert self._popen.stdin is not None
         assert self._popen.stdout is not None
@@ -240,7 +241,7 @@ class _Process:
         return f"{self._line()}the worker was killed by signal {-code} ({signal.Signals(-code).name})"
 
     def _line(self) -> str:
-        """The line of the user's that was running, from what `faulthandler` wrote."""
+        """Name the line of the user's that was running, from what `faulthandler` wrote."""
         self._last_words.seek(0)
         frames = re.findall(r'File "(.+)", line (\d+) in (\S+)', self._last_words.read().decode(errors="replace"))
         own = [frame for frame in frames if not frame[0].startswith(_PACKAGE) and not is_installed(frame[0])]

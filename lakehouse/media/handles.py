@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import sys
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO, Protocol
@@ -129,15 +130,27 @@ class Image(Handle):
     def info(self) -> codecs.ImageInfo:
         """Size, format and orientation, from the header alone."""
         with self._file() as file:
-            return codecs.image_info(file)
+            return codecs.image_info(file, max_pixels=sys.maxsize)  # the limit guards decoding
 
-    def pil(self) -> PILImage.Image:
-        """Decode with Pillow, the pixels as they are stored: EXIF orientation is in `info` and not applied."""
-        return codecs.decode_image(self.read())
+    def pil(self, *, max_pixels: int = codecs.MAX_IMAGE_PIXELS) -> PILImage.Image:
+        """Decode with Pillow, the pixels as they are stored: EXIF orientation is in `info` and not applied.
 
-    def numpy(self) -> npt.NDArray[np.uint8]:
-        """Decode to uint8 RGB of shape ``(height, width, 3)``."""
-        return codecs.decode_rgb(self.read())
+        Raises
+        ------
+        MediaError
+            The bytes do not decode, or are a picture larger than `max_pixels`.
+        """
+        return codecs.decode_image(self.read(), max_pixels=max_pixels)
+
+    def numpy(self, *, max_pixels: int = codecs.MAX_IMAGE_PIXELS) -> npt.NDArray[np.uint8]:
+        """Decode to uint8 RGB of shape ``(height, width, 3)``, as it is stored.
+
+        Raises
+        ------
+        MediaError
+            As `pil`.
+        """
+        return codecs.decode_rgb(self.read(), max_pixels=max_pixels)
 
     def _html(self) -> str:
         info = self.info

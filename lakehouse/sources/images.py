@@ -50,7 +50,7 @@ def read_images(
         Only these of ``id, image, width, height, format, orientation, label, source_uri, content_sha256,
         ingested_at``; ``None`` is all. `id` is the SHA-256 of the bytes, so the same picture twice is the same key.
     storage_options
-        Credentials and endpoints for a URL, as fsspec takes them.
+        Credentials and endpoints for a URL, named as for `connect` or as fsspec names them.
     max_pixels
         Larger pictures are bad rows: a few KB can unpack to gigabytes.
 

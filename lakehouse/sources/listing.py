@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lakehouse._messages import clean
 from lakehouse.errors import InvalidArgumentError, NotFoundError, StorageError
+from lakehouse.location import fsspec_options
 from lakehouse.sources.places import Entry, Found, Local, Place, Remote
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _remote(url: str, storage_options: Mapping[str, Any], places: dict[str, Plac
     if "::" in url:
         raise InvalidArgumentError(f"{url!r} chains URLs; unpack the archive and give the folder")
     try:
-        fs, path = fsspec.core.url_to_fs(url, **storage_options)
+        fs, path = fsspec.core.url_to_fs(url, **fsspec_options(storage_options))
     except (ValueError, ImportError, OSError) as error:
         raise StorageError(f"cannot open {clean(url)}: {clean(str(error))}") from error
     scheme = url.partition("://")[0]
@@ -190,7 +191,7 @@ class Listing:
     extensions
         Files that are taken from a folder: lower case, with their dot.
     storage_options
-        For `fsspec`.
+        As `connect` takes them, or as the file system of fsspec does.
     """
 
     patterns: tuple[str, ...]

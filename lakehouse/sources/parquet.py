@@ -55,7 +55,7 @@ class Parquet:
         return None
 
     def chunks(self, done: Container[str] = frozenset()) -> Iterator[Chunk]:
-        """Yield batches of about 16 MB in order; what is in `done` is left out."""
+        """Yield batches of about 8 MB in order; what is in `done` is left out."""
         for found in self.listing.found():
             if found.key in done:  # it could not be opened
                 continue
@@ -117,7 +117,7 @@ def read_parquet(
     columns
         Only these; ``None`` is all.
     storage_options
-        Credentials and endpoints for a URL, as fsspec takes them.
+        Credentials and endpoints for a URL, named as for `connect` or as fsspec names them.
 
     Raises
     ------

@@ -46,7 +46,7 @@ def read_texts(
         Only these of ``id, text, num_chars, label, source_uri, content_sha256, ingested_at``; ``None`` is all. `id` is
         the SHA-256 of the text in UTF-8, `content_sha256` that of the file.
     storage_options
-        Credentials and endpoints for a URL, as fsspec takes them.
+        Credentials and endpoints for a URL, named as for `connect` or as fsspec names them.
     encoding
         What the files are in; one that is not is a bad row.
 

@@ -56,7 +56,7 @@ def read_videos(
         Only these of ``id, video, width, height, duration_s, fps, codec, num_frames, label, source_uri,
         content_sha256, ingested_at``; ``None`` is all.
     storage_options
-        Credentials and endpoints for a URL, as fsspec takes them.
+        Credentials and endpoints for a URL, named as for `connect` or as fsspec names them.
 
     Raises
     ------

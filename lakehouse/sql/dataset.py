@@ -43,12 +43,17 @@ class SnapshotDataset(pads.Dataset):  # type: ignore[misc]  # pyarrow is untyped
         Columns that travel as row ids: for each, the name of the one field of its struct.
     where
         A predicate of Lance's SQL that holds for every row that is wanted.
+    limit
+        How many rows from the table's beginning are wanted; None means all.
     """
 
-    def __init__(self, snapshot: Snapshot, carried: Mapping[str, str], where: str | None = None) -> None:
+    def __init__(
+        self, snapshot: Snapshot, carried: Mapping[str, str], *, where: str | None = None, limit: int | None = None
+    ) -> None:
         self._snapshot = snapshot
         self._carried = carried
         self.where = where
+        self._limit = limit
         self.error: LakehouseError | None = None  # DuckDB keeps only the text of what is raised here
 
     @property
@@ -100,6 +105,7 @@ class SnapshotDataset(pads.Dataset):  # type: ignore[misc]  # pyarrow is untyped
         return self._snapshot.dataset.scanner(
             columns=columns,
             filter=self.where,
+            limit=self._limit,
             batch_size=max(_MIN_ROWS, min(_MAX_ROWS, _BATCH_NBYTES // width)),
             batch_readahead=_READAHEAD,
         )

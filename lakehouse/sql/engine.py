@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from lakehouse import types
 from lakehouse.errors import QueryError
+from lakehouse.sql.carried import worth_carrying
 from lakehouse.sql.execution import Execution, Question
 from lakehouse.sql.limits import Limits
-from lakehouse.sql.media import worth_carrying
 from lakehouse.sql.planner import answers_few, select_value
 from lakehouse.sql.result import Result
 from lakehouse.sql.sandbox import Sandbox

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import duckdb
 
-    from lakehouse.sql.media import Carried
+    from lakehouse.sql.carried import Carried
 
 __all__ = ["Execution", "Question"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import QueryError
 from lakehouse.reads import ROW_ID
-from lakehouse.sql.syntax import column_refs, walk
+from lakehouse.sql.syntax import column_refs, value_of, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +25,7 @@ __all__ = [
     "answers_few",
     "fill",
     "fill_plain",
+    "head",
     "hide_row_ids",
     "names_row_id",
     "references",
@@ -65,30 +66,29 @@ class Reference:
     Parameters
     ----------
     node
-        The ``BASE_TABLE`` node.
+        The ``BASE_TABLE`` node, until something else is put in its place.
+    name
+        The table's name as written.
+    alias
+        The name its columns go by.
+    at
+        The AT clause, ``unit`` and ``expr``, or None.
     shows_row_ids
         Whether ``_rowid`` can be named here: not under NATURAL JOIN, which would join by it, nor under PIVOT,
         which would group by it.
     """
 
     node: Node
-    shows_row_ids: bool = True
+    name: str
+    alias: str
+    at: Node | None
+    shows_row_ids: bool
 
-    @property
-    def name(self) -> str:
-        """The table's name as written."""
-        return str(self.node["qualified_name"]["path"][-1])
-
-    @property
-    def alias(self) -> str:
-        """The name its columns go by."""
-        return str(self.node["alias"]) or self.name
-
-    @property
-    def at(self) -> Node | None:
-        """The AT clause: ``unit`` and ``expr``."""
-        clause: Node | None = self.node["at_clause"]
-        return clause
+    @classmethod
+    def of(cls, node: Node, *, shows_row_ids: bool) -> Reference:
+        """Read a ``BASE_TABLE`` node."""
+        name = node["qualified_name"]["path"][-1]
+        return cls(node, name, node["alias"] or name, node["at_clause"], shows_row_ids)
 
 
 def references(statement: Node) -> list[Reference]:
@@ -107,7 +107,7 @@ def _references(value: Any, names: frozenset[str], *, shows: bool) -> Iterator[R
     kind = value.get("type")
     if kind == "BASE_TABLE":
         if value["qualified_name"]["path"][-1].casefold() not in names:
-            yield Reference(value, shows)
+            yield Reference.of(value, shows_row_ids=shows)
         return
     if kind == "RECURSIVE_CTE_NODE":
         names |= {value["cte_name"].casefold()}
@@ -131,15 +131,15 @@ def _spell_out_describe(statement: Node) -> None:
             node["show_type"] = "DESCRIBE" if node["show_type"] == "SHOW" else node["show_type"]
 
 
-def table_name(reference: Reference, value_of: Callable[[Node], Any]) -> TableName:
+def table_name(reference: Reference, compute: Callable[[Node], Any]) -> TableName:
     """Read name, branch and version of a reference.
 
     Parameters
     ----------
     reference
         A place that names a table of the lake.
-    value_of
-        Computes an expression; given what stands in the AT clause.
+    compute
+        Gives the value of an expression; called for what stands in the AT clause.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def table_name(reference: Reference, value_of: Callable[[Node], Any]) -> TableNa
                 f"AT ({reference.at['unit']} => …) is not read yet; t.history() tells the version of a time, "
                 f"write {name} AT (VERSION => number or 'tag')"
             )
-        version = value_of(reference.at["expr"])
+        version = compute(reference.at["expr"])
         if isinstance(version, bool) or not isinstance(version, int | str):
             raise QueryError(f"AT (VERSION => {version!r}): a version is a number or a tag's name")
     return TableName(name, version, branch or None)
@@ -214,21 +214,46 @@ def show_tables(statement: Node) -> list[Node]:
     return places
 
 
-_FEW = 1_000  # rows; as many random reads of a column cost less than dragging it through a sort of a large table
+_FEW = 1_000  # rows; as many random reads of a column cost less than dragging it through a scan of a large table
 
 
 def answers_few(statement: Node, values: Mapping[str, Any]) -> bool:
-    """Whether a statement ends in ORDER BY … LIMIT with a small number, so that most rows it reads are dropped."""
-    modifiers = {modifier["type"]: modifier for modifier in statement["node"]["modifiers"]}
-    limit = modifiers.get("LIMIT_MODIFIER", {})
-    if "ORDER_MODIFIER" not in modifiers or limit.get("limit_type") != "ROW_COUNT" or limit["limit"] is None:
-        return False
-    number = limit["limit"]
-    if number.get("class") == "PARAMETER":
-        value = values.get(number["identifier"])
-        return isinstance(value, int) and value <= _FEW
-    literal = number.get("literal") or {}
-    return literal.get("kind") == "INTEGER" and int(literal["text"]) <= _FEW
+    """Whether a statement ends in a small LIMIT, so that most rows it reads may be dropped."""
+    rows = _limited_to(statement["node"], values)
+    return rows is not None and rows <= _FEW
+
+
+def head(statement: Node, values: Mapping[str, Any]) -> tuple[Node, int] | None:
+    """Return the table a statement only shows the first rows of, and how many it needs, or None.
+
+    Columns and ``*`` of one table, nothing computed, and LIMIT: anything else may need later rows too.
+    """
+    node = statement["node"]
+    rows = _limited_to(node, values)
+    if rows is None or node["type"] != "SELECT_NODE" or len(node["modifiers"]) != 1:
+        return None
+    clauses = ("where_clause", "group_expressions", "group_sets", "having", "sample", "qualify")
+    plain = all(
+        item.get("class") in ("COLUMN_REF", "STAR") and not item.get("replace_list") for item in node["select_list"]
+    )
+    table = node["from_table"]
+    if not plain or any(node[clause] for clause in clauses) or table["type"] != "BASE_TABLE" or table["sample"]:
+        return None
+    return table, rows
+
+
+def _limited_to(node: Node, values: Mapping[str, Any]) -> int | None:
+    """Return the rows a query keeps and those it skips before them, if both are plain numbers."""
+    for modifier in node["modifiers"]:
+        if modifier["type"] == "LIMIT_MODIFIER" and modifier["limit_type"] == "ROW_COUNT" and modifier["limit"]:
+            numbers = [_number(modifier[part], values) for part in ("limit", "offset") if modifier[part]]
+            return None if None in numbers else sum(n for n in numbers if n is not None)
+    return None
+
+
+def _number(expression: Node, values: Mapping[str, Any]) -> int | None:
+    value = value_of(expression, values)
+    return value if type(value) is int and value >= 0 else None
 
 
 def names_row_id(statement: Node) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lakehouse.reads import ROW_ID
-from lakehouse.sql.syntax import walk
+from lakehouse.sql.syntax import value_of, walk
 from lakehouse.where import literal, quoted
 
 if TYPE_CHECKING:
@@ -147,14 +147,14 @@ class _Translation:
         column = self._column(column_ref)
         if column is None or len(items) > _MOST_VALUES:
             return None
-        values = [_value_of(item, self.values) for item in items]
+        values = [value_of(item, self.values) for item in items]
         if not all(_is_alike(value, column.type) for value in values):
             return None
         return form.format(quoted(column.name), *(_literal(value, column.type) for value in values))
 
     def _like(self, node: Node) -> str | None:
         column_ref, pattern = (argument["expression"] for argument in node["arguments"])
-        column, value = self._column(column_ref), _value_of(pattern, self.values)
+        column, value = self._column(column_ref), value_of(pattern, self.values)
         if column is None or not _is_text(column.type) or not isinstance(value, str) or "\\" in value:
             return None  # Lance takes a backslash as an escape, DuckDB as itself
         negation = "NOT " if node["function_name"] == "!~~" else ""
@@ -172,29 +172,6 @@ class _Translation:
         mine = self.alone if not table else table == [self.alias] and self.alias not in self.columns
         column = self.columns.get(name) if mine else None
         return column if column is not None and _is_comparable(column.type) else None
-
-
-class _NoValue:
-    """What an expression gives whose value is not known before it runs."""
-
-
-def _value_of(node: Node, values: Mapping[str, Any]) -> Any:
-    if node.get("class") == "PARAMETER":
-        return values.get(node["identifier"], _NoValue)
-    if node.get("class") == "CAST" and str(node["type_expr"].get("type_name")).lower() == "date":
-        return _date(_value_of(node["child"], values))
-    if node.get("class") != "CONSTANT" or "literal" not in node:
-        return _NoValue
-    kind, text = node["literal"]["kind"], node["literal"].get("text")
-    readers: dict[str, Any] = {"INTEGER": int, "NUMERIC": float, "STRING": str, "BOOLEAN": "true".__eq__}
-    return readers[kind](text) if kind in readers else _NoValue
-
-
-def _date(text: Any) -> Any:
-    try:
-        return dt.date.fromisoformat(text)
-    except (TypeError, ValueError):
-        return _NoValue
 
 
 def _is_text(data_type: pa.DataType) -> bool:
@@ -216,10 +193,8 @@ def _is_alike(value: Any, data_type: pa.DataType) -> bool:
         return _is_text(data_type)
     if isinstance(value, int) and pa.types.is_integer(data_type):
         sign = pa.types.is_signed_integer(data_type)
-        lowest, highest = (
-            (-(2 ** (data_type.bit_width - 1)), 2 ** (data_type.bit_width - 1)) if sign else (0, 2**data_type.bit_width)
-        )
-        return lowest <= value < highest
+        lowest = -(1 << data_type.bit_width - 1) if sign else 0
+        return bool(lowest <= value < lowest + (1 << data_type.bit_width))
     if isinstance(value, int | float):
         exact = isinstance(value, float) or abs(value) <= 1 << 53
         return bool(exact and pa.types.is_float64(data_type))

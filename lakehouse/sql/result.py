@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from lakehouse._optional import require
 from lakehouse.errors import QueryError, ResourceLimitError, translated
+from lakehouse.sql.carried import carried_by, fill_in, fill_in_pieces, filled_schema
 from lakehouse.sql.grid import Grid
-from lakehouse.sql.media import carried_by, fill_in, fill_in_pieces, filled_schema
 
 if TYPE_CHECKING:
     import os

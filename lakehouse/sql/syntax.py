@@ -8,6 +8,7 @@ still creates in-memory tables, loads built-in extensions and runs the text in `
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     import duckdb
 
-__all__ = ["Node", "bound_values", "column_refs", "parameters", "parse", "print_sql", "walk"]
+__all__ = ["Node", "NoValue", "bound_values", "column_refs", "parameters", "parse", "print_sql", "value_of", "walk"]
 
 Node: TypeAlias = dict[str, Any]
 
@@ -117,6 +118,30 @@ def column_refs(tree: Any) -> Iterator[list[str]]:
 def parameters(tree: Any) -> set[str]:
     """Return the names of the parameters in a tree; ``?`` are ``1``, ``2`` and so on."""
     return {node["identifier"] for node in walk(tree) if node.get("class") == "PARAMETER"}
+
+
+class NoValue:
+    """What an expression gives whose value is not known before it runs."""
+
+
+def value_of(node: Node, values: Mapping[str, Any]) -> Any:
+    """Return the value of a constant, a parameter or a date, or `NoValue` for what must be computed."""
+    if node.get("class") == "PARAMETER":
+        return values.get(node["identifier"], NoValue)
+    if node.get("class") == "CAST" and str(node["type_expr"].get("type_name")).lower() == "date":
+        return _date(value_of(node["child"], values))
+    if node.get("class") != "CONSTANT" or "literal" not in node:
+        return NoValue
+    kind, text = node["literal"]["kind"], node["literal"].get("text")
+    readers: dict[str, Any] = {"INTEGER": int, "NUMERIC": float, "STRING": str, "BOOLEAN": "true".__eq__}
+    return readers[kind](text) if kind in readers else NoValue
+
+
+def _date(text: Any) -> Any:
+    try:
+        return dt.date.fromisoformat(text)
+    except (TypeError, ValueError):
+        return NoValue
 
 
 def bound_values(statement: Node, params: Mapping[str, Any] | Sequence[Any] | None) -> dict[str, Any]:

@@ -12,8 +12,8 @@ import pyarrow.dataset as pads
 from lakehouse.data import as_source
 from lakehouse.errors import InvalidArgumentError, QueryError, TableNotFoundError, closest
 from lakehouse.sql import planner
+from lakehouse.sql.carried import Carried
 from lakehouse.sql.dataset import SnapshotDataset, duckdb_type
-from lakehouse.sql.media import Carried
 from lakehouse.sql.predicates import lance_filter, scopes
 
 if TYPE_CHECKING:
@@ -28,10 +28,11 @@ __all__ = ["Tables"]
 
 @dataclass(frozen=True, eq=False)
 class _Place:
-    """What stands where a statement names a table: a version, and what Lance can answer of the WHERE over it."""
+    """What stands where a statement names a table: a version, and which of its rows can matter."""
 
     snapshot: Snapshot
     where: str | None
+    limit: int | None
 
 
 class Tables:
@@ -72,7 +73,7 @@ class Tables:
         """The version of each table of the lake, by its name in the statement."""
         return {str(name): snapshot.version for name, snapshot in self._opened.items()}
 
-    def fill(self, statement: Node, values: Mapping[str, Any], value_of: Callable[[Node], Any]) -> None:
+    def fill(self, statement: Node, values: Mapping[str, Any], compute: Callable[[Node], Any]) -> None:
         """Put a slot in every place that names a table.
 
         Parameters
@@ -81,24 +82,26 @@ class Tables:
             The statement; it is changed.
         values
             Values of its parameters.
-        value_of
-            Computes the expression of an AT clause.
+        compute
+            Gives the value of an expression; called for what stands in an AT clause.
         """
         references = planner.references(statement)
         for node in planner.show_tables(statement):
             planner.fill_plain(node, self._slot_of_names())
         named = planner.names_row_id(statement)
         wheres = scopes(statement)
+        first = planner.head(statement, values)
         shown: dict[int, str] = {}
         for reference in references:
             if reference.name.casefold() in self._handed:
                 planner.fill_plain(reference.node, self._slot_of_handed(reference, references))
                 continue
-            snapshot = self._snapshot(planner.table_name(reference, value_of))
+            snapshot = self._snapshot(planner.table_name(reference, compute))
             where = wheres.get(id(reference.node))
             part = lance_filter(where, reference.alias, snapshot.schema, values) if where else None
             slot = self._new_slot()
-            self._places[slot] = _Place(snapshot, part)
+            limit = first[1] if first and first[0] is reference.node else None
+            self._places[slot] = _Place(snapshot, part, limit)
             shows = named and reference.shows_row_ids
             planner.fill(reference, slot, with_row_id=shows)
             if shows:
@@ -114,7 +117,10 @@ class Tables:
         """Return what DuckDB registers, by slot."""
         lake = {
             slot: SnapshotDataset(
-                place.snapshot, {c.column: name for name, c in carried.items() if c.slot == slot}, place.where
+                place.snapshot,
+                {c.column: name for name, c in carried.items() if c.slot == slot},
+                where=place.where,
+                limit=place.limit,
             )
             for slot, place in self._places.items()
         }

@@ -1,0 +1,144 @@
+"""Which table a name means, what `_rowid` and `*` are, and what a table is called that is not there."""
+
+import pyarrow as pa
+import pytest
+
+from lakehouse.errors import InvalidArgumentError, QueryError, TableNotFoundError, VersionNotFoundError
+
+
+@pytest.fixture
+def small(lake):
+    lake.create_table("pets", data=pa.table({"id": ["a", "b", "c"], "width": [3, 1, 2]}))
+    lake.create_table("owners", data=pa.table({"id": ["a", "b"], "name": ["x", "y"]}))
+    return lake
+
+
+def test_a_table_that_is_not_there_is_named_with_those_that_are(small):
+    with pytest.raises(TableNotFoundError, match="'pest'.*owners, pets.*labels.*did you mean 'pets'"):
+        small.sql("SELECT * FROM pest", tables={"labels": pa.table({"a": [1]})})
+
+
+def test_names_have_no_case(small):
+    assert small.sql("SELECT ID FROM PETS WHERE Width = 3").fetchall() == [("a",)]
+
+
+def test_a_name_of_with_goes_before_tables_and_tables_before_the_lake(small):
+    labels = pa.table({"id": ["z"]})
+    with pytest.warns(UserWarning, match="'pets'"):
+        assert small.sql("SELECT id FROM pets", tables={"pets": labels}).fetchall() == [("z",)]
+    statement = "WITH pets AS (SELECT 'w' AS id) SELECT id FROM pets"
+    assert small.sql(statement, tables={"pets": labels}).fetchall() == [("w",)]
+
+
+def test_a_name_of_with_means_the_lake_s_table_inside_itself_and_outside_of_its_scope(small):
+    inside = "WITH pets AS (SELECT id FROM pets WHERE width > 1) SELECT count(*) FROM pets"
+    assert small.sql(inside).fetchall() == [(2,)]
+    outside = "SELECT (SELECT count(*) FROM (WITH pets AS (SELECT 1) SELECT * FROM pets)), count(*) FROM pets"
+    assert small.sql(outside).fetchall() == [(1, 3)]
+    later = "WITH a AS (SELECT * FROM pets), pets AS (SELECT 1) SELECT (SELECT count(*) FROM a), count(*) FROM pets"
+    assert small.sql(later).fetchall() == [(3, 1)]
+
+
+def test_only_what_a_statement_names_is_opened(small):
+    from lakehouse.sql import Engine
+
+    opened = []
+
+    def resolve(name):
+        opened.append(str(name))
+        return small._snapshot_of(name)
+
+    engine = Engine(resolve, small.table_names)
+    engine.query("SELECT 'owners' FROM pets p, pets q AT (VERSION => 1), pets r").schema  # noqa: B018 - asked, not run
+    assert sorted(opened) == ["pets", "pets AT (VERSION => 1)"]
+
+
+def test_row_ids_are_there_when_named_and_only_then(small):
+    pets = small.open_table("pets")
+    assert small.sql("SELECT * FROM pets").arrow().column_names == ["id", "width"]
+    hits = small.sql("SELECT *, _rowid FROM pets ORDER BY width").arrow()
+    assert hits.column_names == ["id", "width", "_rowid"]
+    assert pets.take_row_ids(hits["_rowid"].to_pylist())["id"].to_pylist() == ["b", "c", "a"]
+    both = small.sql("SELECT p._rowid, p.*, o.* FROM pets p JOIN owners o USING (id) WHERE o._rowid < 9")
+    assert both.arrow().column_names == ["_rowid", "id", "width", "id", "name"]
+    assert small.sql("SELECT count(*) FROM pets p JOIN pets q ON p._rowid = q._rowid").fetchall() == [(3,)]
+    assert small.sql("SELECT * EXCLUDE (_rowid) FROM pets WHERE _rowid >= 0 AND width = 3").fetchall() == [("a", 3)]
+    assert small.sql("SELECT max(_rowid) FROM (SELECT _rowid, * FROM pets)").fetchall() == [(2,)]
+    assert small.sql("SELECT count(COLUMNS(*)) FROM pets WHERE _rowid < 9").arrow().column_names == ["id", "width"]
+
+
+def test_row_ids_do_not_join_by_themselves(small):
+    statement = "SELECT count(*) FROM (SELECT _rowid AS r FROM owners), pets NATURAL JOIN owners"
+    assert small.sql(statement).fetchall() == [(4,)]
+
+
+def test_a_table_may_have_any_name_a_lake_can_hold(lake):
+    for name in ("select", "two-words", "v1.5", "7days"):
+        lake.create_table(name, data=pa.table({"order": [1]}))
+        assert lake.sql(f'SELECT "order" FROM "{name}"').fetchall() == [(1,)]
+
+
+def test_show_and_describe(small):
+    assert small.sql("SHOW TABLES").fetchall() == [("owners",), ("pets",)]
+    more = small.sql("SHOW TABLES", tables={"labels": pa.table({"a": [1]})})
+    assert more.fetchall() == [("labels",), ("owners",), ("pets",)]
+    assert small.sql("SELECT name FROM (SHOW TABLES) WHERE name LIKE 'p%'").fetchall() == [("pets",)]
+    described = small.sql("DESCRIBE pets").arrow()
+    assert described["column_name"].to_pylist() == ["id", "width"]
+    assert described["column_type"].to_pylist() == ["VARCHAR", "BIGINT"]
+    assert small.sql("SHOW pets").arrow() == described
+    assert small.sql("DESCRIBE SELECT width AS w FROM pets").arrow()["column_name"].to_pylist() == ["w"]
+
+
+@pytest.mark.parametrize(
+    ("at", "error", "word"),
+    [
+        ("VERSION => 99", VersionNotFoundError, "newest"),
+        ("VERSION => 'nope'", VersionNotFoundError, "nope"),
+        ("VERSION => 1.5", QueryError, "a number or a tag"),
+        ("VERSION => NULL", QueryError, "a number or a tag"),
+        ("TIMESTAMP => now()", QueryError, "VERSION"),
+        ("TAG => 'v1'", QueryError, "'v1' for a tag"),
+        ("VERSION => $v", QueryError, r"\$v"),
+        ("VERSION => (SELECT max(width) FROM pets)", QueryError, "AT clause"),
+    ],
+)
+def test_an_at_clause_that_means_no_version_is_told_how_it_goes(small, at, error, word):
+    with pytest.raises(error, match=word):
+        small.sql(f"SELECT * FROM pets AT ({at})").arrow()
+
+
+def test_an_at_clause_on_what_has_no_versions_is_refused(small):
+    with pytest.raises(QueryError, match="no versions"):
+        small.sql("SELECT * FROM labels AT (VERSION => 1)", tables={"labels": pa.table({"a": [1]})})
+
+
+def test_names_that_differ_only_in_case_are_not_handed_in(small):
+    with pytest.raises(InvalidArgumentError, match="case"):
+        small.sql("SELECT 1", tables={"a": pa.table({"a": [1]}), "A": pa.table({"a": [1]})})
+
+
+def test_what_is_no_table_is_not_handed_in(small):
+    with pytest.raises(InvalidArgumentError, match="labels"):
+        small.sql("SELECT * FROM labels", tables={"labels": 3})
+
+
+@pytest.mark.parametrize("statement", [3, None, b"SELECT 1"])
+def test_a_statement_is_text(small, statement):
+    with pytest.raises(InvalidArgumentError, match="string"):
+        small.sql(statement)
+
+
+def test_stamps_of_features_are_never_seen(small):
+    import lakehouse as lh
+
+    @lh.udf(pa.int64())
+    def twice(width: int) -> int:
+        return 2 * width
+
+    pets = small.open_table("pets")
+    pets.add_columns({"twice": twice})
+    pets.backfill(udf=twice)
+    assert small.sql("SELECT * FROM pets ORDER BY id").fetchall() == [("a", 3, 6), ("b", 1, 2), ("c", 2, 4)]
+    with pytest.raises(QueryError):
+        small.sql("SELECT twice__stamp FROM pets")

@@ -24,6 +24,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY)
+	rm -rf demo-lake
 	$(BIN)/lakehouse demo demo-lake
 
 test: check
@@ -36,9 +37,10 @@ check: $(READY)
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m numpydoc lint $(MODULES)
 
-# Minutes to hours: no clock on a single test.
+# Minutes to hours, so no clock on a single test: the marked tests one by one, then the laws with many more examples.
 soak: $(READY)
-	$(BIN)/pytest -m soak --hypothesis-profile soak -o timeout=0 -o faulthandler_timeout=0
+	$(BIN)/pytest -m soak -o timeout=0 -o faulthandler_timeout=0
+	$(BIN)/pytest tests -n $(WORKERS) --hypothesis-profile soak -o timeout=0 -o faulthandler_timeout=0
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.point_query

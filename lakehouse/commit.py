@@ -253,6 +253,11 @@ def transaction_of(dataset: Any, version: int) -> Any | None:
         raise
 
 
+def top_ids(dataset: Any) -> dict[str, int]:
+    """Return Lance's id of each top-level column; ids are used again after a drop."""
+    return {field.name(): int(field.id()) for field in dataset.lance_schema.fields()}
+
+
 def stored_ids(dataset: Any) -> dict[str, frozenset[int]]:
     """Return the field ids data files may know each column by: a struct or list by its leaves, a blob by itself."""
 

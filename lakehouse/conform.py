@@ -35,7 +35,8 @@ def matching(given: pa.Schema, table: pa.Schema, features: Sequence[str] = ()) -
             raise SchemaError(f"{name!r} is a feature, computed by backfill; leave it out of the data")
         if not _fits(given.field(name).type, table.field(name).type):
             raise SchemaError(
-                f"column {name!r} is {given.field(name).type} in the data and {table.field(name).type} in the table; convert it first"
+                f"column {name!r} is {given.field(name).type} in the data and "
+                f"{table.field(name).type} in the table; convert it first"
             )
     missing = [field.name for field in table if not field.nullable and field.name not in given.names]
     if missing:
@@ -100,15 +101,17 @@ def _cast(array: pa.Array, field: pa.Field) -> tuple[pa.Array, list[tuple[int, s
     declared = pa.array(values, field.type.value_type)
     codes = pc.index_in(array, value_set=declared).cast(field.type.index_type)
     bad = [
-        (int(position), _not_a_value(array[int(position)].as_py(), field, values))
+        (int(position), not_a_value(array[int(position)].as_py(), field, values))
         for position in np.flatnonzero(np.asarray(pc.and_(codes.is_null(), array.is_valid())))
     ]
     return pa.DictionaryArray.from_arrays(codes, declared), bad
 
 
-def _not_a_value(value: str, field: pa.Field, values: list[str]) -> str:
+def not_a_value(value: str, field: pa.Field, values: list[str]) -> str:
+    """Say that a category does not have a value."""
     shown = ", ".join(values[:20]) + (" …" if len(values) > 20 else "")
-    return f"{value!r} is not a value of category {field.name!r}, which has {shown}{closest(value, values)}; append it in the schema"
+    there = f"which has {shown}{closest(value, values)}"
+    return f"{value!r} is not a value of category {field.name!r}, {there}; append it in the schema"
 
 
 def _cast_row_by_row(array: pa.Array, field: pa.Field) -> tuple[pa.Array, list[tuple[int, str]]]:

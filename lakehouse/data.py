@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import pyarrow as pa
 
 from lakehouse.errors import InvalidArgumentError, SchemaError
-from lakehouse.failures import RowFailure
 
 if TYPE_CHECKING:
     from collections.abc import Container
+
+    from lakehouse.failures import RowFailure
 
 _ROWS = 1024  # dictionaries turned into one batch
 
@@ -102,7 +103,7 @@ def as_source(data: Any, schema: pa.Schema | None = None) -> Source:
         return PlainData(pa.schema(fields), (batch.select(names) for batch in reader), num_rows)
     if isinstance(data, Mapping | str | bytes) or not isinstance(data, Iterable):
         raise InvalidArgumentError(
-            f"cannot add a {type(data).__name__}; give Arrow, a DataFrame, a list of dictionaries, a generator of them, "
+            f"cannot add a {type(data).__name__}; give Arrow, a DataFrame, a list or a generator of dictionaries, "
             "or lh.read_images(…), lh.read_videos(…), lh.read_texts(…), lh.read_parquet(…)"
         )
     return _from_iterable(data, schema)
@@ -132,7 +133,7 @@ def _batches_of(table: pa.Table | pa.RecordBatch) -> list[pa.RecordBatch]:
 
 
 def _fields_of(rows: list[Mapping[str, Any]], schema: pa.Schema | None) -> pa.Schema:
-    """The columns of dictionaries: typed by the table where it has them, else by Arrow from the first rows."""
+    """Type the columns of dictionaries: by the table where it has them, else by Arrow from the first rows."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     if schema is None:
         try:
@@ -148,7 +149,8 @@ def _from_rows(rows: list[Mapping[str, Any]], fields: pa.Schema) -> pa.RecordBat
     for row in rows:
         if strange := [name for name in row if name not in fields.names]:
             raise SchemaError(
-                f"a row has {strange[0]!r}, the rows before have {', '.join(fields.names)}; give every row the same names"
+                f"a row has {strange[0]!r}, the rows before have {', '.join(fields.names)}; "
+                "give every row the same names"
             )
     columns = [_values(field, [row.get(field.name) for row in rows]) for field in fields]
     return pa.RecordBatch.from_arrays(columns, names=fields.names)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lakehouse import commit, storage, types
-from lakehouse.conform import conform, matching
+from lakehouse.conform import conform, matching, not_a_value
 from lakehouse.data import as_source
-from lakehouse.errors import BadRowsError, DuplicateKeyError, InvalidArgumentError, SchemaError, closest, no_column
+from lakehouse.errors import BadRowsError, DuplicateKeyError, InvalidArgumentError, SchemaError, no_column
 from lakehouse.ingest import WriteResult
 from lakehouse.schema.lineage import TODO, dependents, feature_columns, features_of, owner_of
 from lakehouse.where import Where, literal, render
@@ -133,7 +133,7 @@ class MergeInsert:
             if self.insert:
                 builder = builder.when_not_matched_insert_all()
             # Through a scalar index concurrent upserts insert the same key twice (research/reliability.md e17).
-            done = builder.use_index(False).conflict_retries(0).execute(_physical(dataset, table, changed))  # noqa: FBT003
+            done = builder.use_index(False).conflict_retries(0).execute(_physical(dataset, table, changed))
             return int(done["num_inserted_rows"] + done["num_updated_rows"])
 
         return _write(self.snapshot, attempt, f"merging {table.num_rows} rows into {self.snapshot.name!r}")
@@ -174,7 +174,7 @@ def _conformed(snapshot: Snapshot, data: Any) -> pa.Table:
 
 
 def _physical(dataset: Any, table: pa.Table, changed: list[str]) -> pa.Table:
-    """The data as Lance takes it, with the stamps of dependents reset."""
+    """Give the data the form Lance takes it in, with the stamps of dependents reset."""
     schema = storage.select(dataset.schema, table.schema.names)
     resets = _resets(dataset, changed)
     batches = []
@@ -188,7 +188,7 @@ def _physical(dataset: Any, table: pa.Table, changed: list[str]) -> pa.Table:
 
 def _resets(dataset: Any, changed: Any) -> dict[str, str]:
     """Return the stamps to set to "to do" when columns change, from the schema as it is in this attempt."""
-    ids = {field.name(): field.id() for field in dataset.lance_schema.fields()}
+    ids = commit.top_ids(dataset)
     for name in changed:
         if name not in ids:
             raise no_column(name, [n for n in ids if not n.endswith("__stamp")])
@@ -199,6 +199,8 @@ def _check_updatable(snapshot: Snapshot, names: list[str]) -> None:
     for name in names:
         if name not in snapshot.schema.names:
             raise no_column(name, snapshot.schema.names)
+        if name == snapshot.key:
+            raise SchemaError(f"{name!r} is the key, which names a row for good; delete the rows and add them anew")
         feature = owner_of(snapshot.features, name)
         if feature is not None:
             raise SchemaError(
@@ -209,9 +211,7 @@ def _check_updatable(snapshot: Snapshot, names: list[str]) -> None:
 def _literal(field: pa.Field, value: Any) -> str:
     values = types.category_values(field)
     if values is not None and value is not None and value not in values:
-        raise SchemaError(
-            f"{value!r} is not a value of category {field.name!r}, which has {', '.join(values)}{closest(str(value), values)}; append it in the schema"
-        )
+        raise SchemaError(not_a_value(str(value), field, values))
     if value is None and not field.nullable:
         raise SchemaError(f"{field.name!r} must not be NULL")
     if isinstance(value, list | tuple):

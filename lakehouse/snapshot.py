@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import layout, storage, types
+from lakehouse import layout, storage
 from lakehouse._lance import check_process, lance
 from lakehouse.errors import (
     TableNotFoundError,

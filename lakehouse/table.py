@@ -506,8 +506,13 @@ class Table:
             Only rows that match.
         only
             None: missing and stale rows. ``"missing"``, ``"stale"``, ``"failed"`` or ``"all"``.
-        num_workers, executor
-            Where it runs; only ``0`` and ``"local"``, this process, are available yet.
+        num_workers
+            Processes that compute, 0 for this one. With another executor: how many units it is handed at once, 0 to
+            keep all its workers busy. SQL expressions are computed here in any case, by Lance's own threads.
+        executor
+            ``"local"`` for processes of this machine, started without the script or notebook they serve; a row they
+            die of fails alone. ``"ray"``: tasks on the cluster that Ray is connected to, or one of this machine. Or a
+            ``concurrent.futures.Executor``, whose processes must not be forked.
         on_error
             ``"record"`` a failed row in `errors` and go on, ``"raise"`` at the first, or store ``"null"``.
         max_error_rate
@@ -537,8 +542,7 @@ class Table:
         >>> table.to_arrow(["area"]).to_pydict()
         {'area': [6]}
         """
-        backfill.check_available(num_workers, executor)
-        options = backfill.Options(where, only, on_error, max_error_rate, limit, progress)
+        options = backfill.Options(where, only, on_error, max_error_rate, limit, progress, num_workers, executor)
         if dry_run:
             return backfill.plan(self._writable(), columns, udf, options)
         return backfill.backfill_columns(self._writable(), columns, udf, options)

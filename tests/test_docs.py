@@ -66,7 +66,9 @@ def shell(command, folder):
 
 
 def commands(block):
-    """The lines of a console block that were typed; a backslash continues one."""
+    """What was typed: a whole script, or the lines of a console that follow a prompt; a backslash continues one."""
+    if block.language != "console":
+        return ["\n".join(block.lines)]
     text = "\n".join(block.lines).replace("\\\n", " ")
     return [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ ")]
 
@@ -80,7 +82,7 @@ def test_every_block_of_the_documentation_runs(page, tmp_path, monkeypatch):
             continue
         if block.language == "python":  # padded, so that a traceback and `inspect.getsource` find the page's own lines
             exec(compile("\n" * block.line + "\n".join(block.lines), str(page), "exec"), namespace)
-        elif block.language == "console":
+        elif block.language in ("console", "sh", "bash"):
             for command in commands(block):
                 done = shell(command, tmp_path)
                 assert done.returncode == 0, f"{page.name}:{block.line}: $ {command}\n{done.stdout}{done.stderr}"

@@ -11,8 +11,8 @@ from hypothesis import given
 import lakehouse as lh
 from lakehouse.errors import BackfillError
 from lakehouse.features import checkpoints, staging
-from lakehouse.features.dispatch import UnitSize, computed
-from lakehouse.features.units import Unit, UnitResult, lost_row, run_unit, saved
+from lakehouse.features.dispatch import Dispatch, UnitSize
+from lakehouse.features.units import Unit, UnitResult, run_unit, save_lost, unsaved
 from lakehouse.features.workers import WorkerLostError
 
 
@@ -74,44 +74,40 @@ def test_values_are_saved_and_only_counts_come_back(lake):
     table = table_with(lake, square)
     unit = unit_of(table)
     result = run_unit(unit, square)
-    assert (result.num_rows, result.errors) == (200, ())
+    assert result.num_rows == 200
     assert result.seconds > 0
     kept = kept_of(table)
     assert kept["square"].to_pylist() == [x * x for x in range(200)]
     assert kept["_row_id"].to_pylist() == unit.row_ids.tolist()
 
 
-def test_failed_rows_are_told_and_saved(lake):
+def test_failed_rows_are_saved_with_their_reason(lake):
     table = table_with(lake, inverse)
-    result = run_unit(unit_of(table), inverse)
-    assert (result.num_rows, len(result.errors)) == (200, 1)
-    assert result.errors[0].error == "ZeroDivisionError"
-    assert kept_of(table)["_failed"].to_pylist() == [True] + 199 * [False]
+    run_unit(unit_of(table), inverse)
+    kept = kept_of(table)
+    assert kept["_failed"].to_pylist() == [True] + 199 * [False]
+    assert kept["_error"].to_pylist() == ["ZeroDivisionError"] + 199 * [None]
 
 
-def test_a_unit_can_stop_at_the_first_failure(lake):
-    table = table_with(lake, inverse)
-    result = run_unit(unit_of(table, stop_at_failure=True), inverse)
-    assert 1 <= result.num_rows < 200
-    assert len(result.errors) == 1
-
-
-def test_what_is_saved_is_found_and_not_asked_for_again(lake):
-    table = table_with(lake, inverse)
+def test_what_was_saved_before_a_death_is_not_asked_for_again(lake):
+    table = table_with(lake, square)
     unit = unit_of(table)
-    run_unit(unit.only(slice(0, 60)), inverse)
-    result, rest = saved(unit)
-    assert (result.num_rows, len(result.errors)) == (60, 1)
-    assert rest.row_ids.tolist() == unit.row_ids[60:].tolist()
-    assert saved(rest)[0] == UnitResult(0)
+    run_unit(unit.only(slice(0, 60)), square)
+    assert unsaved(unit).row_ids.tolist() == unit.row_ids[60:].tolist()
 
 
 def test_a_row_that_workers_die_of_is_saved_as_failed(lake):
     table = table_with(lake, square)
-    result = lost_row(unit_of(table).only(slice(7, 8)), "the worker was killed by signal 9 (SIGKILL)")
-    assert result.errors[0].message.startswith("the worker was killed by signal 9 (SIGKILL) while computing row id ")
-    kept = kept_of(table).to_pylist()
-    assert [(row["_failed"], row["_error"], row["square"]) for row in kept] == [(True, "WorkerLostError", None)]
+    unit = unit_of(table).only(slice(7, 8))
+    save_lost(unit, "the worker was killed by signal 9 (SIGKILL)")
+    (row,) = kept_of(table).to_pylist()
+    assert (row["_row_id"], row["_failed"], row["_error"], row["square"]) == (
+        unit.row_ids[0],
+        True,
+        "WorkerLostError",
+        None,
+    )
+    assert row["_message"].startswith("the worker was killed by signal 9 (SIGKILL) while computing row id ")
 
 
 def test_a_table_made_again_under_its_name_is_another(lake):
@@ -126,17 +122,21 @@ def test_a_table_made_again_under_its_name_is_another(lake):
 durations = st.lists(st.floats(1e-6, 1e4), max_size=20)
 
 
+durations = st.lists(st.floats(1e-6, 1e4), max_size=20)
+
+
 @given(st.integers(1, 10**8), st.integers(1, 64), st.sampled_from([square, eights]), durations)
 def test_units_hold_whole_batches_and_leave_some_for_every_worker(num_rows, num_workers, udf, seconds):
-    size = UnitSize(udf, num_rows, num_workers)
+    size = UnitSize(udf, num_workers)
     even = -(-num_rows // num_workers)
     for each in seconds:
-        before = size.num_rows
+        before = size.of(num_rows)
         assert 1 <= before <= min(even, 65_536)
         assert udf is square or before % 8 == 0 or before == even
         size.took(before, each)
-        assert size.num_rows <= max(4 * before, udf.batch_size or 1)
-        assert size.num_rows * each / before <= 5 or size.num_rows == (udf.batch_size or 1) or size.num_rows < 8
+        after = size.of(num_rows)
+        assert after <= max(4 * before, udf.batch_size or 1)
+        assert int(after * each / before) <= 5 or after <= (udf.batch_size or 1)
 
 
 @given(st.integers(1, 5000))
@@ -152,12 +152,12 @@ def test_the_pieces_of_a_unit_are_its_rows_in_order(num_rows):
 
 
 class Mortal:
-    """Computes units at once and remembers rows; dies of those that are deadly."""
+    """Computes rows one by one and remembers them; dies of those that are deadly."""
 
     num_workers, in_flight = 2, 4
 
     def __init__(self, deadly):
-        self.deadly, self.done, self.computed, self.deaths = set(deadly), set(), [], 0
+        self.deadly, self.saved, self.lost, self.deaths = set(deadly), [], [], 0
 
     def submit(self, unit):
         future = Future()
@@ -166,39 +166,40 @@ class Mortal:
                 self.deaths += 1
                 future.set_exception(WorkerLostError("killed"))
                 return future
-            self.done.add(row)
-            self.computed.append(row)
-        future.set_result(UnitResult(unit.num_rows))
+            self.saved.append(row)
+        future.set_result(UnitResult(unit.num_rows, 1e-3 * unit.num_rows))
         return future
+
+    def unsaved(self, unit):
+        return unit.only(~np.isin(unit.row_ids, self.saved))
+
+    def save_lost(self, unit, how):
+        self.lost += unit.row_ids.tolist()
+
+
+def dispatched(runner, *units):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lakehouse.features.dispatch.unsaved", runner.unsaved)
+        patch.setattr("lakehouse.features.dispatch.save_lost", runner.save_lost)
+        dispatch = Dispatch(runner, UnitSize(square, runner.num_workers))
+        for unit in units:
+            dispatch.add(unit)
+        while not dispatch.idle:
+            dispatch.wait()
 
 
 @given(st.data(), st.integers(1, 2000))
 def test_every_row_is_computed_once_or_failed_once_whichever_workers_die(data, num_rows):
     deadly = data.draw(st.sets(st.integers(0, num_rows - 1), max_size=5))
-    runner, failed, counted = Mortal(deadly), [], 0
-
-    def saved_of(unit):
-        done = np.isin(unit.row_ids, list(runner.done))
-        return UnitResult(int(done.sum())), unit.only(~done)
-
-    def lost(unit, how):
-        failed.append(int(unit.row_ids[0]))
-        return UnitResult(1)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lakehouse.features.dispatch.saved", saved_of)
-        patch.setattr("lakehouse.features.dispatch.lost_row", lost)
-        for _, result in computed(plain_unit(num_rows).cut(300), runner, UnitSize(square, num_rows, 2)):
-            counted += result.num_rows
-    assert counted == num_rows
-    assert sorted(failed) == sorted(deadly)
-    assert sorted(runner.computed) == sorted(set(range(num_rows)) - deadly)
+    runner = Mortal(deadly)
+    dispatched(runner, *plain_unit(num_rows).cut(300))
+    assert sorted(runner.lost) == sorted(deadly)
+    assert sorted(runner.saved) == sorted(set(range(num_rows)) - deadly)
     assert runner.deaths <= 5 * len(deadly)
 
 
-def test_a_function_that_workers_always_die_of_ends_the_job(lake):
-    table = table_with(lake, square)
-    runner = Mortal(range(200))
+def test_a_function_that_workers_always_die_of_ends_the_job():
+    runner = Mortal(range(5000))
     with pytest.raises(BackfillError, match="workers died one after the other with nothing computed, at last: killed"):
-        list(computed(unit_of(table).cut(64), runner, UnitSize(square, 200, 2)))
+        dispatched(runner, plain_unit(5000))
     assert runner.deaths < 50

@@ -6,13 +6,13 @@ import hypothesis.strategies as st
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
-from tests.killing import run_and_kill
 
 import lakehouse as lh
 from lakehouse import ingest, layout
 from lakehouse.data import Chunk
 from lakehouse.errors import BadRowsError, ConflictError, DuplicateKeyError, InvalidArgumentError, SchemaError
 from lakehouse.failures import RowFailure
+from tests.killing import run_and_kill
 
 KEYED = pa.schema(
     [
@@ -201,9 +201,8 @@ def test_an_unknown_policy_is_refused(lake):
 
 def test_adding_a_source_that_somebody_else_is_adding_says_who(lake):
     table = lake.create_table("t", schema=KEYED)
-    with ingest._journal_of(table.snapshot(), Numbers(3)):
-        with pytest.raises(ConflictError, match=f"pid {os.getpid()}"):
-            table.add(Numbers(3), progress=False)
+    with ingest._journal_of(table.snapshot(), Numbers(3)), pytest.raises(ConflictError, match=f"pid {os.getpid()}"):
+        table.add(Numbers(3), progress=False)
     table.add(Numbers(3), progress=False)
     assert len(table) == 3
 

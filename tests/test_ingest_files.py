@@ -1,11 +1,10 @@
 """Real files into the three families, some broken in each of eight ways; gigabytes of the same are `make soak`."""
 
 import pytest
-from tests.soak import folders
-from tests.soak.checking import add_and_kill, check, check_errors, check_rows, random_files
-from tests.soak.ingesting import add
 
-import lakehouse as lh
+from tests.soak import folders
+from tests.soak.checking import add_and_kill, check, random_files
+from tests.soak.ingesting import add
 
 PLAN = folders.Plan(
     nbytes=30_000_000,

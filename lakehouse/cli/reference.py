@@ -44,7 +44,7 @@ def _section(name: str, command: Any) -> str:
     usage = " ".join(["lakehouse", name, *(p.metavar for p in arguments), "[OPTIONS]"])
     lines = [f"- `{p.metavar}`: {p.help}" for p in arguments] + [_option(p) for p in options]
     example = command.epilog.removeprefix("Example: ")
-    return f"\n## {name}\n\n{command.help}\n\n`{usage}`\n\n" + "\n".join(lines) + f"\n\n```\n{example}\n```\n"
+    return f"\n## {name}\n\n{command.help}\n\n`{usage}`\n\n" + "\n".join(lines) + f"\n\n```text\n{example}\n```\n"
 
 
 def _option(option: Any) -> str:

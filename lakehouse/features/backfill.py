@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lakehouse import reads
 from lakehouse.errors import InvalidArgumentError, SchemaError
@@ -12,6 +12,8 @@ from lakehouse.features import checkpoints, ledger
 from lakehouse.features.compute import compute_for, function_of
 from lakehouse.features.job import Job
 from lakehouse.features.options import BackfillPlan, BackfillResult, OnError, Only, Options, pending
+from lakehouse.features.spread import compute_where
+from lakehouse.features.todo import Todo
 from lakehouse.leases import lease
 from lakehouse.schema.lineage import Feature, dependents, owner_of
 from lakehouse.snapshot import open_snapshot
@@ -67,7 +69,7 @@ def plan(snapshot: Snapshot, columns: str | Sequence[str] | None, udf: UDF | Non
         num_rows += rows
         if rows:
             each, size = _measured(snapshot, feature, udf, options)
-            seconds += rows * each
+            seconds += rows * each / max(options.num_workers, 1)
             nbytes += int(rows * size)
     names = [name for feature in wanted for name in feature.columns]
     stale = [f.name for f in dependents(snapshot.features, snapshot.field_ids, names) if f not in wanted]
@@ -76,7 +78,10 @@ def plan(snapshot: Snapshot, columns: str | Sequence[str] | None, udf: UDF | Non
 
 def _fill(snapshot: Snapshot, feature: Feature, udf: UDF | None, options: Options) -> BackfillResult:
     what = f"filling {feature.name!r} of {snapshot.name!r}"
-    with lease(ledger.leases_of(snapshot), feature.token, what), compute_for(feature, udf) as compute:
+    with (
+        lease(ledger.leases_of(snapshot), feature.token, what),
+        compute_where(feature, udf, options.num_workers, options.executor) as compute,
+    ):
         return Job(snapshot, feature, compute, options).run()
 
 
@@ -85,10 +90,10 @@ def _measured(snapshot: Snapshot, feature: Feature, udf: UDF | None, options: Op
     few = replace(options, limit=min(options.limit or _MEASURED_ROWS, _MEASURED_ROWS))
     schema = checkpoints.part_schema(feature, snapshot.physical)
     with compute_for(feature, udf) as compute:
-        job = Job(snapshot, feature, compute, few)
+        todo = Todo(snapshot, feature, few)
         start, num_rows, nbytes = time.perf_counter(), 0, 0
-        for fragment, count in job.work():
-            for part in compute.run(snapshot, fragment, *job.rows_of(fragment, count), schema):
+        for fragment, count in todo.fragments(few.limit):
+            for part in compute.run(snapshot, fragment, *todo.rows(fragment, count), schema):
                 num_rows += part.num_rows
                 nbytes += part.select(list(feature.columns)).nbytes
         return (time.perf_counter() - start) / max(num_rows, 1), nbytes / max(num_rows, 1)
@@ -105,8 +110,8 @@ def _wanted(
         function_of(feature, udf)
         if options.only == "missing" and reads.count_rows(snapshot, ledger.older(feature)):
             raise SchemaError(
-                f'{feature.name!r} has values of an older function, so only="missing" would leave two generations in one '
-                f"column; leave only= out to fill all, or accept({feature.name!r}) the old values first"
+                f'{feature.name!r} has values of an older function, so only="missing" would leave two generations in '
+                f"one column; leave only= out to fill all, or accept({feature.name!r}) the old values first"
             )
     return wanted
 
@@ -148,14 +153,6 @@ def _inputs_first(features: list[Feature], field_ids: dict[str, int]) -> list[Fe
     return ordered
 
 
-def check_available(num_workers: int, executor: Any) -> None:
-    """Refuse what is not built yet, rather than ignore it."""
-    if num_workers != 0 or executor != "local":
-        raise InvalidArgumentError(
-            "num_workers and executor are not available yet; leave them out, the job runs in this process"
-        )
-
-
 __all__ = [
     "BackfillPlan",
     "BackfillResult",
@@ -163,7 +160,6 @@ __all__ = [
     "Only",
     "Options",
     "backfill_columns",
-    "check_available",
     "plan",
     "resolve",
 ]

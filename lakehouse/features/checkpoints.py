@@ -51,7 +51,7 @@ def fingerprint(fragment: Any, field_ids: Collection[int]) -> str:
 
 def input_ids(dataset: Any, feature: Feature) -> frozenset[int]:
     """Return the ids by which data files know a feature's inputs."""
-    tops = {field.name(): int(field.id()) for field in dataset.lance_schema.fields()}
+    tops = commit.top_ids(dataset)
     names = input_names(feature, tops)
     stored = commit.stored_ids(dataset)
     return frozenset().union(*(stored[name] for name in names))
@@ -92,9 +92,19 @@ class Checkpoints:
         kept = self._open(name)
         return part if kept is None else kept
 
-    def load(self, inputs: str, schema: pa.Schema) -> pa.Table:
-        """Read what is kept for a fragment, memory-mapped where the lake is local."""
-        parts = [part for _, part in self._parts(inputs, schema)]
+    def load(self, inputs: str, schema: pa.Schema, seen: set[str] | None = None) -> pa.Table:
+        """Read what is kept for a fragment, memory-mapped where the lake is local.
+
+        Parameters
+        ----------
+        inputs
+            The fragment's input fingerprint.
+        schema
+            See `part_schema`; parts of another one are passed over.
+        seen
+            Files to leave out; those that are read are added.
+        """
+        parts = [part for _, part in self._parts(inputs, schema, set() if seen is None else seen)]
         return pa.concat_tables([schema.empty_table(), *parts])
 
     def stranded(self, known: Collection[str], schema: pa.Schema) -> Iterator[tuple[int, pa.Table]]:
@@ -109,7 +119,7 @@ class Checkpoints:
         """
         for inputs in self._folder.listdir():
             if inputs not in known:
-                yield from self._parts(inputs, schema)
+                yield from self._parts(inputs, schema, set())
 
     def drop(self, inputs: str) -> None:
         """Forget a fragment whose values are committed."""
@@ -125,11 +135,12 @@ class Checkpoints:
             if key != self._key:
                 self._all.delete(key)
 
-    def _parts(self, inputs: str, schema: pa.Schema) -> Iterator[tuple[int, pa.Table]]:
+    def _parts(self, inputs: str, schema: pa.Schema, seen: set[str]) -> Iterator[tuple[int, pa.Table]]:
         for file in self._folder.listdir(inputs):
-            part = self._open(f"{inputs}/{file}") if file.endswith(_SUFFIX) else None
-            if part is not None and part.schema.equals(schema):
-                yield int(file.partition("-")[0]), part
+            part = self._open(f"{inputs}/{file}") if file.endswith(_SUFFIX) and file not in seen else None
+            seen.add(file)
+            if part is not None and part.schema.types == schema.types:
+                yield int(file.partition("-")[0]), part.rename_columns(schema.names)  # the feature's name may be new
 
     def _open(self, name: str) -> pa.Table | None:
         try:

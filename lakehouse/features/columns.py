@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import re
 import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse import commit, types
+from lakehouse import commit, failures, storage, types
 from lakehouse.errors import AlreadyExistsError, InvalidArgumentError, SchemaError, no_column, translated
+from lakehouse.features import checkpoints
+from lakehouse.features.expressions import expression_inputs
+from lakehouse.features.revisions import accept, alter_udf
 from lakehouse.features.udf import UDF, as_udf
 from lakehouse.schema.lineage import (
     FEATURE,
@@ -23,6 +25,7 @@ from lakehouse.schema.lineage import (
     feature_columns,
     features_of,
     input_names,
+    orphaned_stamps,
     owner_of,
 )
 
@@ -30,10 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from lakehouse.snapshot import Snapshot
-
-# Identifiers of an SQL expression, quoted or not; string literals are passed over. A function named like a column
-# counts as that column: a superset of the inputs marks too much stale, never too little.
-_IDENTIFIER = re.compile(r"""'(?:[^']|'')*'|"(?P<double>(?:[^"]|"")*)"|`(?P<tick>[^`]*)`|(?P<bare>[A-Za-z_]\w*)""")
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,9 @@ def add_columns(snapshot: Snapshot, columns: Mapping[str, UDF | str | pa.Field])
 
     def attempt(dataset: Any) -> int:
         fields = [field for each in wanted for field in _new_fields(dataset, each)]
+        stale = [name for name in orphaned_stamps(dataset.schema) if name in {field.name for field in fields}]
+        if stale:
+            dataset.drop_columns(stale)
         if fields:
             dataset.add_columns(pa.schema(fields))
         return int(dataset.version)
@@ -103,25 +105,8 @@ def declaration(snapshot: Snapshot, name: str, what: UDF | str | pa.Field) -> De
         case pa.Field():
             if not what.nullable:
                 raise SchemaError(f"{name!r} must be nullable: rows that are there have no value for it")
-            return Declaration((what.with_name(name),), None)
+            return Declaration((storage.physical_field(what.with_name(name)),), None)
     return declaration(snapshot, name, as_udf(what))
-
-
-def expression_inputs(expression: str, names: Iterable[str]) -> tuple[str, ...]:
-    """Return the columns an SQL expression names.
-
-    Examples
-    --------
-    >>> expression_inputs("upper(label) || 'width'", ["label", "width"])
-    ('label',)
-    """
-    by_lower = {name.lower(): name for name in names}
-    found = dict.fromkeys(
-        by_lower[word.lower()]
-        for match in _IDENTIFIER.finditer(expression)
-        if (word := match["double"] or match["tick"] or match["bare"] or "").lower() in by_lower
-    )
-    return tuple(found)
 
 
 def expression_type(snapshot: Snapshot, expression: str) -> pa.DataType:
@@ -152,7 +137,7 @@ def drop_columns(snapshot: Snapshot, names: Iterable[str]) -> int:
         raise SchemaError(f"{snapshot.key!r} is the key of {snapshot.name!r} and cannot be dropped")
 
     def attempt(dataset: Any) -> int:
-        features, ids = features_of(dataset.schema), _field_ids(dataset)
+        features, ids = features_of(dataset.schema), commit.top_ids(dataset)
         for column, users in dependents_by_column(features, ids, names).items():
             staying = [user for user in users if user not in names]
             if staying:
@@ -167,7 +152,12 @@ def drop_columns(snapshot: Snapshot, names: Iterable[str]) -> int:
             dataset.drop_columns(gone)
         return int(dataset.version)
 
-    return commit.retrying(snapshot.location, attempt, f"dropping {', '.join(names)} of {snapshot.name!r}")
+    dropped = [f for f in snapshot.features.values() if set(f.columns) & set(names)]
+    version = commit.retrying(snapshot.location, attempt, f"dropping {', '.join(names)} of {snapshot.name!r}")
+    for feature in dropped:
+        checkpoints.feature_folder(snapshot, feature).delete("")
+        failures.forget(snapshot.lake, snapshot.name, feature.token)
+    return version
 
 
 def rename_column(snapshot: Snapshot, old: str, new: str) -> int:
@@ -184,9 +174,11 @@ def rename_column(snapshot: Snapshot, old: str, new: str) -> int:
         raise AlreadyExistsError(f"{snapshot.name!r} has a column {new!r} already")
 
     def attempt(dataset: Any) -> int:
+        if old not in dataset.schema.names and new in dataset.schema.names:
+            return int(dataset.version)  # somebody did the same, or the answer to the last attempt was lost
         feature = owner_of(features_of(dataset.schema), old)
         changes = [{"path": old, "name": new}]
-        if feature is not None and feature.name == old:
+        if feature is not None and feature.name == old and feature.stamp_name is None:
             changes.append({"path": feature.stamp, "name": replace(feature, columns=(new,)).stamp})
         dataset.alter_columns(*changes)
         return int(dataset.version)
@@ -194,58 +186,9 @@ def rename_column(snapshot: Snapshot, old: str, new: str) -> int:
     return commit.retrying(snapshot.location, attempt, f"renaming {old!r} of {snapshot.name!r} to {new!r}")
 
 
-def alter_udf(snapshot: Snapshot, column: str, udf: UDF) -> int:
-    """Declare a changed function: the values there are are stale until they are filled again.
-
-    Raises
-    ------
-    SchemaError
-        Another type or other inputs; that is another column.
-    """
-    return _redeclare(snapshot, column, udf, next_generation=True)
-
-
-def accept(snapshot: Snapshot, column: str, udf: UDF) -> int:
-    """Declare the values there are right for a changed function, which did not change what it computes."""
-    return _redeclare(snapshot, column, udf, next_generation=False)
-
-
-def _redeclare(snapshot: Snapshot, column: str, udf: UDF, *, next_generation: bool) -> int:
-    snapshot.check_writable()
-    snapshot.columns([column])
-
-    def attempt(dataset: Any) -> int:
-        feature = owner_of(features_of(dataset.schema), column)
-        if feature is None or feature.kind != "udf":
-            raise SchemaError(f"{column!r} is not computed by a function")
-        _check_same_shape(dataset, feature, udf)
-        made_by = {"source": udf.name, "code_hash": udf.code_hash, "arguments": udf.arguments}
-        if next_generation:
-            changed = feature.altered(**made_by, owner=commit.author(), declared_at=_now())
-        else:
-            changed = replace(feature, **made_by)
-        dataset.update_field_metadata({feature.stamp: {FEATURE.decode(): changed.record().decode()}})
-        return int(dataset.version)
-
-    return commit.retrying(snapshot.location, attempt, f"declaring another function for {column!r}")
-
-
-def _check_same_shape(dataset: Any, feature: Feature, udf: UDF) -> None:
-    there = [dataset.schema.field(name).type for name in feature.columns]
-    if list(udf.outputs.values()) != there:
-        raise SchemaError(
-            f"{feature.name!r} is {', '.join(map(str, there))}, the function gives {', '.join(map(str, udf.outputs.values()))}; add a new column for it"
-        )
-    names = input_names(feature, _field_ids(dataset))
-    if list(udf.inputs) != names:
-        raise SchemaError(
-            f"{feature.name!r} is computed from {', '.join(names)}, the function takes {', '.join(udf.inputs)}; add a new column for it"
-        )
-
-
 def _new_fields(dataset: Any, wanted: Declaration) -> list[pa.Field]:
-    """The fields to add for one declaration; none if it is there already."""
-    schema, ids = dataset.schema, _field_ids(dataset)
+    """Make the fields to add for one declaration; none if it is there already."""
+    schema, ids = dataset.schema, commit.top_ids(dataset)
     names = [field.name for field in wanted.fields]
     there = [name for name in names if name in schema.names]
     if there:
@@ -270,6 +213,8 @@ def _new_fields(dataset: Any, wanted: Declaration) -> list[pa.Field]:
         declared_at=_now(),
         token=token,
         arguments=wanted.arguments,
+        called=wanted.inputs,
+        num_columns=len(names),
         label=wanted.label if len(names) > 1 else None,
     )
     tied = [
@@ -302,10 +247,6 @@ def _check_same_declaration(schema: pa.Schema, ids: Mapping[str, int], wanted: D
         f"{name!r} was declared by {feature.owner} with {feature.source!r} as it was then, and this one differs; "
         f"alter_udf({name!r}, …) makes the values stale, accept({name!r}, …) declares them right"
     )
-
-
-def _field_ids(dataset: Any) -> dict[str, int]:
-    return {field.name(): field.id() for field in dataset.lance_schema.fields()}
 
 
 def _now() -> str:

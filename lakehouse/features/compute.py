@@ -40,12 +40,17 @@ _FIRST_ROWS, _GROWTH = 16, 4  # nobody knows beforehand how slow a function is
 class Compute(Protocol):
     """Computes rows of one feature, in parts small enough to lose."""
 
-    worth_keeping: bool
+    worth_keeping: bool  # whether a checkpoint costs less than computing again
+    saves: bool  # whether the parts come saved
+
+    @property
+    def hungry(self) -> bool:
+        """Whether another fragment could be begun before those begun are done."""
 
     def run(
         self, snapshot: Snapshot, fragment: Any, ids: RowIds, offsets: Offsets, schema: pa.Schema
     ) -> Iterator[pa.Table]:
-        """Yield tables of `checkpoints.part_schema` that cover the rows in order."""
+        """Yield tables of `checkpoints.part_schema` that cover the rows."""
 
 
 @contextmanager
@@ -88,8 +93,8 @@ def function_of(feature: Feature, udf: UDF | None) -> UDF | None:
     if function.code_hash != feature.code_hash:
         raise SchemaError(
             f"{feature.name!r} was declared with {feature.source!r} as it was then (code {feature.code_hash[:12]}), "
-            f"this one differs (code {function.code_hash[:12]}); alter_udf({feature.name!r}, …) makes the values stale, "
-            f"accept({feature.name!r}, …) declares them right"
+            f"this one differs (code {function.code_hash[:12]}); alter_udf({feature.name!r}, …) makes the values "
+            f"stale, accept({feature.name!r}, …) declares them right"
         )
     return function
 
@@ -111,7 +116,7 @@ def recorded(feature: Feature) -> UDF:
 class Expression:
     """An SQL expression, computed by Lance; cheaper to compute again than to keep."""
 
-    worth_keeping = False
+    worth_keeping = saves = hungry = False
 
     def __init__(self, feature: Feature) -> None:
         self._feature = feature
@@ -151,6 +156,7 @@ class Function:
     """A Python function."""
 
     worth_keeping = True
+    saves = hungry = False
 
     def __init__(self, feature: Feature, udf: UDF) -> None:
         self._feature = feature

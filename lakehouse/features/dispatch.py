@@ -7,21 +7,19 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import TYPE_CHECKING
 
 from lakehouse.errors import BackfillError
-from lakehouse.features.units import Unit, UnitResult, lost_row, saved
+from lakehouse.features.units import Unit, UnitResult, save_lost, unsaved
 from lakehouse.features.workers import WorkerLostError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from lakehouse.features.executors import Runner
     from lakehouse.features.udf import UDF
 
-__all__ = ["UnitSize", "computed"]
+__all__ = ["Dispatch", "UnitSize"]
 
 _UNIT_S = 5.0  # long enough that handing over costs nothing, short enough for a bar to move and for sharing out evenly
 _FIRST_ROWS, _GROWTH = 16, 4  # nobody knows beforehand how slow a function is
 _MOST_ROWS = 65_536
-_EACH = 4  # units for each worker at the least, as rows take differently long
+_EACH = 4  # units of a fragment for each worker at the least, as rows take differently long
 # Deaths with nothing computed in between after which no row is at fault but the function, the machine or the job.
 # A row at fault takes five, and its neighbours may be like it.
 _DEATHS = 32
@@ -34,96 +32,110 @@ class UnitSize:
     ----------
     udf
         What is called; units are whole batches of it.
-    num_rows
-        Rows to do in all.
     num_workers
-        How many share them.
+        How many share the rows.
     """
 
-    def __init__(self, udf: UDF, num_rows: int, num_workers: int) -> None:
+    def __init__(self, udf: UDF, num_workers: int) -> None:
         self._batch = udf.batch_size or 1
-        share = min(_MOST_ROWS, -(-num_rows // (_EACH * num_workers)))
+        self._num_workers = num_workers
+        self._fitting = max(_FIRST_ROWS, self._batch)
+
+    def of(self, num_rows: int) -> int:
+        """Return the rows of a unit, of so many to do in its fragment."""
+        share = min(_MOST_ROWS, -(-num_rows // (_EACH * self._num_workers)))
         # Too few rows for that many whole batches: then each worker has its part of them.
-        self._most = max(1, min(-(-share // self._batch) * self._batch, -(-num_rows // num_workers)))
-        self.num_rows = min(max(_FIRST_ROWS, self._batch), self._most)
+        most = min(-(-share // self._batch) * self._batch, -(-num_rows // self._num_workers))
+        return max(1, min(self._fitting, most))
 
     def took(self, num_rows: int, seconds: float) -> None:
-        """Learn from a unit how large the next one should be."""
-        fitting = int(num_rows * _UNIT_S / max(seconds, 1e-9))
-        rows = min(fitting, num_rows * _GROWTH)
-        self.num_rows = min(max(rows // self._batch, 1) * self._batch, self._most)
+        """Learn from a unit how large the next ones should be."""
+        rows = min(int(num_rows * _UNIT_S / max(seconds, 1e-9)), num_rows * _GROWTH, _MOST_ROWS)
+        self._fitting = max(rows // self._batch, 1) * self._batch
 
 
-class _Supply:
-    """Units cut from the rows to do, and before them what is to be tried again."""
-
-    def __init__(self, rows: Iterator[Unit], size: UnitSize) -> None:
-        self._rows, self._size = rows, size
-        self._again: deque[Unit] = deque()
-        self._rest: Unit | None = None
-
-    def next(self) -> Unit | None:
-        if self._again:
-            return self._again.popleft()
-        rest = self._rest or next(self._rows, None)
-        if rest is None:
-            return None
-        cut = self._size.num_rows
-        self._rest = rest.only(slice(cut, None)) if rest.num_rows > cut else None
-        return rest.only(slice(cut))
-
-    def put_back(self, units: list[Unit]) -> None:
-        self._again.extendleft(reversed(units))
-
-
-def computed(rows: Iterator[Unit], runner: Runner, size: UnitSize) -> Iterator[tuple[Unit, UnitResult]]:
-    """Yield what became of rows as it comes, a unit or a part of one at a time.
+class Dispatch:
+    """Units on their way.
 
     Parameters
     ----------
-    rows
-        What to do, a unit for each fragment; asked for as workers become free.
     runner
-        Who does it.
+        Who computes them.
     size
-        How it is cut.
-
-    Raises
-    ------
-    BackfillError
-        Workers die of whatever they are given.
+        How they are cut.
     """
-    supply = _Supply(rows, size)
-    flying: dict[Future[UnitResult], Unit] = {}
-    deaths = 0
-    while True:
-        while len(flying) < runner.in_flight and (unit := supply.next()):
-            flying[runner.submit(unit)] = unit
-        if not flying:
-            return
-        done, _ = wait(flying, return_when=FIRST_COMPLETED)
+
+    def __init__(self, runner: Runner, size: UnitSize) -> None:
+        self._runner, self._size = runner, size
+        self._again: deque[Unit] = deque()
+        self._rows: deque[tuple[Unit, int]] = deque()  # what is left of a fragment, and how much it was
+        self._flying: dict[Future[UnitResult], Unit] = {}
+        self._deaths = 0
+
+    @property
+    def hungry(self) -> bool:
+        """Whether more could be under way."""
+        return not self._rows and not self._again and len(self._flying) < self._runner.in_flight
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that was added is done."""
+        return not (self._rows or self._again or self._flying)
+
+    def add(self, rows: Unit) -> None:
+        """Have rows of a fragment computed after what was added before."""
+        if rows.num_rows:
+            self._rows.append((rows, rows.num_rows))
+            self._fill()
+
+    def wait(self) -> None:
+        """Wait until some unit is done or given up.
+
+        Raises
+        ------
+        BackfillError
+            Workers die of whatever they are given.
+        """
+        done, _ = wait(self._flying, return_when=FIRST_COMPLETED)
         for future in done:
-            unit = flying.pop(future)
+            unit = self._flying.pop(future)
             try:
                 result = future.result()
-                size.took(result.num_rows, result.seconds)
-                deaths = 0
             except WorkerLostError as error:
-                result, again = _after_death(unit, error)
-                supply.put_back(again)
-                deaths = 0 if result.num_rows > len(result.errors) else deaths + 1
-                if deaths > _DEATHS:
-                    raise BackfillError(
-                        f"{deaths} workers died one after the other with nothing computed, at last: {error}; "
-                        "what was computed before is kept"
-                    ) from error
-            if result.num_rows:
-                yield unit, result
+                self._after_death(unit, error)
+                continue
+            self._deaths = 0
+            if not unit.deaths:  # pieces are small for another reason
+                self._size.took(result.num_rows, result.seconds)
+        self._fill()
 
+    def _fill(self) -> None:
+        while len(self._flying) < self._runner.in_flight and (unit := self._next()):
+            self._flying[self._runner.submit(unit)] = unit
 
-def _after_death(unit: Unit, error: WorkerLostError) -> tuple[UnitResult, list[Unit]]:
-    """Keep what was saved, and try the rest in smaller units, until the row at fault stands alone."""
-    if unit.num_rows == 1 and unit.deaths:
-        return lost_row(unit, str(error)), []
-    result, rest = saved(unit)
-    return result, rest.after_death() if rest.num_rows else []
+    def _next(self) -> Unit | None:
+        if self._again:
+            return self._again.popleft()
+        if not self._rows:
+            return None
+        rows, fragment_rows = self._rows.popleft()
+        cut = self._size.of(fragment_rows)
+        if rows.num_rows > cut:
+            self._rows.appendleft((rows.only(slice(cut, None)), fragment_rows))
+        return rows.only(slice(cut))
+
+    def _after_death(self, unit: Unit, error: WorkerLostError) -> None:
+        """Try the rest in smaller units, until the row at fault stands alone."""
+        self._deaths += 1
+        if self._deaths > _DEATHS:
+            raise BackfillError(
+                f"{self._deaths} workers died one after the other with nothing computed, at last: {error}; "
+                "what was computed before is kept"
+            ) from error
+        if unit.num_rows == 1 and unit.deaths:
+            save_lost(unit, str(error))
+            return
+        rest = unsaved(unit)
+        if rest.num_rows < unit.num_rows:
+            self._deaths = 0
+        self._again.extendleft(reversed(rest.after_death()))

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections import Counter
+from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from lakehouse import failures, reads
-from lakehouse.errors import BackfillError, translated
+from lakehouse.errors import BackfillError
 from lakehouse.failures import RowFailure
 from lakehouse.features import checkpoints, landing, staging
-from lakehouse.features.options import BackfillResult, Options, pending
+from lakehouse.features.options import BackfillResult, Options
 from lakehouse.features.stranded import Stranded
+from lakehouse.features.todo import Todo
 from lakehouse.progress import Tracker, track
 from lakehouse.snapshot import Snapshot, open_snapshot
-from lakehouse.where import render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,6 +45,17 @@ _COMMIT_EVERY_S = 60.0
 _RATE_FROM = 100  # computed rows; a share of fewer says little
 
 
+@dataclass(frozen=True)
+class _Begun:
+    """A fragment whose rows are being computed."""
+
+    fragment: Any
+    ids: Ids
+    inputs: str
+    kept: pa.Table
+    computed: Iterator[pa.Table]
+
+
 class Job:
     """Rows of one feature to fill.
 
@@ -63,7 +75,6 @@ class Job:
         self._feature = feature
         self._compute = compute
         self._options = options
-        self._schema = checkpoints.part_schema(feature, snapshot.physical)
         self._failures: dict[int, RowFailure] = {}
         self._seen = self._seen_failed = self._rounds = 0
         self._result = BackfillResult(snapshot.version)
@@ -72,13 +83,13 @@ class Job:
 
     def _move_to(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
+        self._schema = checkpoints.part_schema(self._feature, snapshot.physical)
         self._checkpoints = checkpoints.Checkpoints(snapshot, self._feature)
         self._inputs = checkpoints.input_ids(snapshot.dataset, self._feature)
-        self._fields = staging.Fields.of(snapshot.dataset, self._feature)
 
     def _move_on(self) -> None:
         newest = open_snapshot(self._snapshot.lake, self._snapshot.name)
-        landing.check_same(newest.dataset, self._feature)
+        self._feature = landing.check_same(newest.dataset, self._feature)  # under another name, maybe
         self._move_to(newest)
 
     def run(self) -> BackfillResult:
@@ -95,7 +106,7 @@ class Job:
         total = sum(num_rows for _, num_rows in work)
         with track(f"filling {self._feature.name}", total, enabled=self._options.progress) as tracker:
             while work:
-                unlanded = self._round(work, left, tracker)
+                unlanded = self._round(work, tracker)
                 left = None if self._options.from_stamps else unlanded
                 if left is not None and len(left) == 0:
                     break
@@ -109,82 +120,24 @@ class Job:
     def _tally(self, version: int | None = None, **counts: int) -> None:
         self._result += BackfillResult(version or self._result.version, **counts)
 
-    def work(self, only: Ids | None = None) -> list[tuple[Any, int]]:
-        """Return the fragments with rows to fill, and how many; `only` leaves out all other row ids."""
-        fragments = self._snapshot.dataset.get_fragments()
-        counts: Counter[int] = Counter()
-        if only is None:
-            counts.update({f.fragment_id: f.count_rows() for f in fragments if self._is_untouched(f)})
-        for _, addresses in self._scan([f for f in fragments if f.fragment_id not in counts], only):
-            found, numbers = np.unique(addresses >> np.uint64(32), return_counts=True)
-            counts.update(dict(zip(found.tolist(), numbers.tolist(), strict=True)))
-        budget = self._options.limit - self._result.num_rows if self._options.limit is not None else None
-        work = []
-        for fragment in fragments:
-            num_rows = counts[fragment.fragment_id] if budget is None else min(counts[fragment.fragment_id], budget)
-            if num_rows:
-                work.append((fragment, num_rows))
-            budget = None if budget is None else budget - num_rows
-        return work
-
-    def rows_of(self, fragment: Any, num_rows: int, only: Ids | None = None) -> tuple[Ids, Offsets]:
-        """Return ids and physical offsets of the first rows of a fragment that are to be filled."""
-        parts = [(np.empty(0, np.uint64), np.empty(0, np.uint64)), *self._scan([fragment], only)]
-        ids = np.concatenate([part[0] for part in parts])[:num_rows]
-        return ids, staging.offsets_of(np.concatenate([part[1] for part in parts])[:num_rows])
-
     def _planned(self, only: Ids | None) -> list[tuple[Any, int]]:
         """Plan at a version whose fragments can all be filled."""
         while True:
-            work = self.work(only)
+            self._todo = Todo(self._snapshot, self._feature, self._options, only)
+            limit = self._options.limit - self._result.num_rows if self._options.limit is not None else None
+            work = self._todo.fragments(limit)
             if not landing.cover(self._snapshot, self._feature, [fragment for fragment, _ in work]):
                 return work
             self._move_on()
 
-    def _is_untouched(self, fragment: Any) -> bool:
-        """Whether every row of the fragment is to be filled, which the manifest alone tells."""
-        return (
-            self._options.where is None
-            and self._options.includes_missing
-            and {*self._feature.columns, self._feature.stamp} <= set(self._fields.absent(fragment))
-        )
-
-    def _scan(self, fragments: Sequence[Any], only: Ids | None) -> Iterator[tuple[Ids, Ids]]:
-        """Yield ids and addresses of rows to fill."""
-        lost = []
-        if self._options.includes_missing:
-            lost = [f for f in fragments if landing.lost_values(self._feature, self._fields.absent(f))]
-        rest = [f for f in fragments if f not in lost]
-        groups = ((rest, pending(self._feature, self._options)), (lost, render(self._options.where)))
-        for group, predicate in groups:
-            if not group:
-                continue
-            if predicate == "true" or all(self._is_untouched(fragment) for fragment in group):
-                predicate = None
-            with translated(f"planning {self._feature.name!r}"):
-                batches = self._snapshot.dataset.scanner(
-                    columns=[],
-                    filter=predicate,
-                    fragments=group,
-                    with_row_id=True,
-                    with_row_address=True,
-                    scan_in_order=True,
-                ).to_batches()
-                for batch in batches:
-                    ids, addresses = np.asarray(batch[reads.ROW_ID]), np.asarray(batch["_rowaddr"])
-                    wanted = slice(None) if only is None else np.isin(ids, only)
-                    yield ids[wanted], addresses[wanted]
-
-    def _round(self, work: Sequence[tuple[Any, int]], only: Ids | None, tracker: Tracker) -> Ids:
+    def _round(self, work: Sequence[tuple[Any, int]], tracker: Tracker) -> Ids:
         """Compute and commit; return the ids of rows whose fragment was moved by somebody else."""
         staged: Group = []
         unlanded: list[Ids] = [np.empty(0, dtype=np.uint64)]
         third = -(-len(work) // 3)
-        stranded = self._stranded()
         try:
-            for fragment, num_rows in work:
-                ids, offsets = self.rows_of(fragment, num_rows, only)
-                staged.append((self._fill(fragment, ids, offsets, stranded, tracker), ids))
+            for one in self._staged(work, tracker):
+                staged.append(one)
                 waited = time.monotonic() - self._committed
                 if waited > _COMMIT_EVERY_S or (waited > _THIRD_AFTER_S and len(staged) >= third):
                     unlanded += self._commit(staged)
@@ -197,6 +150,17 @@ class Job:
         self._rounds += 1
         return np.concatenate(unlanded)
 
+    def _staged(self, work: Sequence[tuple[Any, int]], tracker: Tracker) -> Iterator[tuple[staging.Staged, Ids]]:
+        """Yield the staged files, with as many fragments begun as keep the workers busy."""
+        stranded = self._stranded()
+        begun: deque[_Begun] = deque()
+        for fragment, num_rows in work:
+            begun.append(self._begin(fragment, num_rows, stranded, tracker))
+            if not self._compute.hungry:
+                yield self._finish(begun.popleft(), tracker)
+        while begun:
+            yield self._finish(begun.popleft(), tracker)
+
     def _stranded(self) -> Stranded:
         if not self._compute.worth_keeping:
             return Stranded(self._snapshot, self._feature, self._schema, ())
@@ -204,8 +168,9 @@ class Job:
         parts = self._checkpoints.stranded(known, self._schema)
         return Stranded(self._snapshot, self._feature, self._schema, parts)
 
-    def _fill(self, fragment: Any, ids: Ids, offsets: Offsets, stranded: Stranded, tracker: Tracker) -> staging.Staged:
-        """Compute what no checkpoint has, and stage the fragment's file."""
+    def _begin(self, fragment: Any, num_rows: int, stranded: Stranded, tracker: Tracker) -> _Begun:
+        """Find what is computed already, and have the rest computed."""
+        ids, offsets = self._todo.rows(fragment, num_rows)
         inputs = checkpoints.fingerprint(fragment, self._inputs)
         kept = self._kept(inputs, ids, offsets, stranded)
         missing = (
@@ -216,13 +181,20 @@ class Job:
             self._tally(num_resumed=kept.num_rows)
             tracker.advance(kept.num_rows)
             tracker.note(f"{self._result.num_resumed:,} rows found computed")
-        parts = [kept]
-        for part in self._compute.run(self._snapshot, fragment, ids[missing], offsets[missing], self._schema):
-            parts.append(self._checkpoints.save(inputs, part) if self._compute.worth_keeping else part)
+        computed = self._compute.run(self._snapshot, fragment, ids[missing], offsets[missing], self._schema)
+        return _Begun(fragment, ids, inputs, kept, computed)
+
+    def _finish(self, begun: _Begun, tracker: Tracker) -> tuple[staging.Staged, Ids]:
+        """Gather the values, and stage the fragment's file."""
+        parts = [begun.kept]
+        for part in begun.computed:
+            to_save = self._compute.worth_keeping and not self._compute.saves
+            parts.append(self._checkpoints.save(begun.inputs, part) if to_save else part)
             self._tally(num_computed=part.num_rows)
             tracker.advance(part.num_rows, failed=self._look_at(part))
         failed = self._feature.done if self._options.on_error == "null" else self._feature.failed
-        return staging.stage(self._snapshot, self._feature, fragment, pa.concat_tables(parts), failed)
+        values = pa.concat_tables(parts)
+        return staging.stage(self._snapshot, self._feature, begun.fragment, values, failed), begun.ids
 
     def _kept(self, inputs: str, ids: Ids, offsets: Offsets, stranded: Stranded) -> pa.Table:
         """Return what is computed already of these rows, each row once."""
@@ -258,8 +230,8 @@ class Job:
             )
         if self._options.on_error == "raise":
             raise BackfillError(
-                f"{self._feature.name!r} failed on row {keys[0]}: {bad[checkpoints.MESSAGE][0]}; what was computed before "
-                'it is kept, run it again after mending the function, or with on_error="record"'
+                f"{self._feature.name!r} failed on row {keys[0]}: {bad[checkpoints.MESSAGE][0]}; what was computed "
+                'before it is kept, run it again after mending the function, or with on_error="record"'
             )
         self._check_rate(least=_RATE_FROM)
         return failed
@@ -274,7 +246,7 @@ class Job:
             )
 
     def _called(self, rows: pa.Table) -> list[str]:
-        """What the user calls these rows: their keys, else their row ids."""
+        """Name rows as the user does: by their keys, else by their row ids."""
         ids = np.asarray(rows[checkpoints.ROW_ID])
         if self._snapshot.key is None:
             return [f"row id {row_id}" for row_id in ids]

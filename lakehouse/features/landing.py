@@ -45,11 +45,11 @@ def check_same(dataset: Any, feature: Feature) -> Feature:
             f"{feature.name!r} was declared with {now.num_columns} columns and has {', '.join(now.columns)}; "
             "drop these and declare it again"
         )
-    tops = {field.name(): int(field.id()) for field in dataset.lance_schema.fields()}
+    tops = commit.top_ids(dataset)
     if len(there := input_names(now, tops)) < len(now.inputs):
         raise BackfillError(
-            f"{feature.name!r} is computed from {', '.join(now.called)}, of which {', '.join(there) or 'none'} is left; "
-            "drop it and declare it again"
+            f"{feature.name!r} is computed from {', '.join(now.called)}, of which {', '.join(there) or 'none'} is "
+            "left; drop it and declare it again"
         )
     return now
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lakehouse.errors import InvalidArgumentError
-from lakehouse.features import ledger
+from lakehouse.features import executors, ledger
 from lakehouse.where import Where, quoted, render
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class Options:
         At most this many rows: a pilot.
     progress
         See `lakehouse.progress.track`.
+    num_workers, executor
+        Where functions are computed, see `lakehouse.features.executors`.
     """
 
     where: Where | None = None
@@ -42,6 +44,8 @@ class Options:
     max_error_rate: float | None = None
     limit: int | None = None
     progress: bool | None = None
+    num_workers: int = 0
+    executor: Any = "local"
 
     def __post_init__(self) -> None:
         if self.only not in (None, "missing", "stale", "failed", "all"):
@@ -52,11 +56,12 @@ class Options:
             raise InvalidArgumentError(f"limit={self.limit}; it is a number of rows, 1 or more")
         if self.max_error_rate is not None and not 0 <= self.max_error_rate <= 1:
             raise InvalidArgumentError(f"max_error_rate={self.max_error_rate}; it is a share of rows, 0 to 1")
+        executors.check(self.num_workers, self.executor)
         render(self.where)  # a mistake in it is told before anything is done
 
     @property
     def from_stamps(self) -> bool:
-        """Whether the stamps tell when nothing is left: not for a number of rows, nor for rows that were done before."""
+        """Whether the stamps tell when nothing is left: not for a number of rows, nor for rows done before."""
         return self.limit is None and self.only not in ("failed", "all")
 
     @property

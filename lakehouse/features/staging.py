@@ -47,7 +47,7 @@ class Fields:
     @classmethod
     def of(cls, dataset: Any, feature: Feature) -> Fields:
         """Work them out from the schema of one version."""
-        tops = {field.name(): int(field.id()) for field in dataset.lance_schema.fields()}
+        tops = commit.top_ids(dataset)
         stale = dependents(features_of(dataset.schema), tops, feature.columns)
         names = (*feature.columns, feature.stamp, *(each.stamp for each in stale))
         stored = commit.stored_ids(dataset)

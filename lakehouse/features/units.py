@@ -28,17 +28,7 @@ if TYPE_CHECKING:
     from lakehouse.location import Location
     from lakehouse.schema.lineage import Feature
 
-__all__ = [
-    "RowError",
-    "Unit",
-    "UnitResult",
-    "begin",
-    "lost_row",
-    "run_held",
-    "run_shipped",
-    "run_unit",
-    "saved",
-]
+__all__ = ["Unit", "UnitResult", "begin", "run_held", "run_shipped", "run_unit", "save_lost", "unsaved"]
 
 _PIECES = 16  # of a unit whose worker died: the row at fault among 65,536 stands alone after four deaths
 
@@ -59,8 +49,6 @@ class Unit:
         uint64, shape ``(num_rows,)``.
     offsets
         Physical offsets within the fragment, int64, shape ``(num_rows,)``.
-    stop_at_failure
-        Whether a failed row ends the unit.
     deaths
         Workers that died of it, or of what it was cut from.
     """
@@ -73,7 +61,6 @@ class Unit:
     fragment_id: int
     row_ids: npt.NDArray[np.uint64] = field(repr=False)
     offsets: npt.NDArray[np.int64] = field(repr=False)
-    stop_at_failure: bool = False
     deaths: int = 0
 
     @property
@@ -97,48 +84,21 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class RowError:
-    """A row that failed: what is known where it was computed."""
-
-    row_id: int
-    error: str
-    message: str
-
-
-@dataclass(frozen=True)
 class UnitResult:
-    """What became of the rows of a unit.
-
-    Parameters
-    ----------
-    num_rows
-        Rows computed, failed ones among them.
-    errors
-        One for each failed row.
-    seconds
-        How long it took; 0 where that says nothing.
-    """
+    """How long the rows of a unit took; what became of them is in the checkpoint."""
 
     num_rows: int
-    errors: tuple[RowError, ...] = ()
-    seconds: float = 0.0
+    seconds: float
 
 
 def run_unit(unit: Unit, udf: UDF) -> UnitResult:
     """Compute a unit, saving each batch."""
     began = time.perf_counter()
     place = _Place.of(unit)
-    computed, errors = 0, []
-    parts = Function(place.feature, udf).run(
-        place.snapshot, place.fragment, unit.row_ids, unit.offsets, place.part_schema
-    )
-    for part in parts:
+    function = Function(place.feature, udf)
+    for part in function.run(place.snapshot, place.fragment, unit.row_ids, unit.offsets, place.part_schema):
         place.kept.save(place.inputs, part)
-        computed += part.num_rows
-        errors += _errors(part)
-        if errors and unit.stop_at_failure:
-            break
-    return UnitResult(computed, tuple(errors), time.perf_counter() - began)
+    return UnitResult(unit.num_rows, time.perf_counter() - began)
 
 
 def run_shipped(shipped: Shipped, unit: Unit) -> UnitResult:
@@ -156,21 +116,21 @@ def run_held(unit: Unit) -> UnitResult:
     return run_unit(unit, held())
 
 
-def saved(unit: Unit) -> tuple[UnitResult, Unit]:
-    """Return what was computed of a unit before its worker died, and the unit of the rows that were not."""
+def unsaved(unit: Unit) -> Unit:
+    """Return the unit of the rows that no process saved before it died; failed ones may be of an earlier attempt."""
     place = _Place.of(unit)
     kept = place.kept.load(place.inputs, place.part_schema)
-    kept = kept.filter(pa.array(np.isin(np.asarray(kept[checkpoints.ROW_ID]), unit.row_ids)))
-    rest = unit.only(~np.isin(unit.row_ids, np.asarray(kept[checkpoints.ROW_ID])))
-    return UnitResult(unit.num_rows - rest.num_rows, tuple(_errors(kept))), rest
+    there = np.asarray(kept[checkpoints.ROW_ID])[~np.asarray(kept[checkpoints.FAILED])]
+    return unit.only(~np.isin(unit.row_ids, there))
 
 
-def lost_row(unit: Unit, how: str) -> UnitResult:
-    """Save the one row that workers die of as failed."""
+def save_lost(unit: Unit, how: str) -> None:
+    """Save the one row that processes die of as failed."""
     place = _Place.of(unit)
-    error = RowError(int(unit.row_ids[0]), "WorkerLostError", f"{how} while computing row id {unit.row_ids[0]}")
-    place.kept.save(place.inputs, place.failed_row(unit, error))
-    return UnitResult(1, (error,))
+    nulls = [pa.nulls(1, place.part_schema.field(name).type) for name in place.feature.columns]
+    error = CellError(0, "WorkerLostError", f"{how} while computing row id {unit.row_ids[0]}")
+    part = part_of(unit.row_ids, unit.offsets, nulls, place.part_schema, np.array([True]), [error])
+    place.kept.save(place.inputs, part)
 
 
 @dataclass(frozen=True)
@@ -198,12 +158,6 @@ class _Place:
     def part_schema(self) -> pa.Schema:
         return checkpoints.part_schema(self.feature, self.snapshot.physical)
 
-    def failed_row(self, unit: Unit, error: RowError) -> pa.Table:
-        schema = self.part_schema
-        nulls = [pa.nulls(1, schema.field(name).type) for name in self.feature.columns]
-        told = CellError(0, error.error, error.message)
-        return part_of(unit.row_ids, unit.offsets, nulls, schema, np.array([True]), [told])
-
 
 # A worker is given units of one version, and opening it takes longer than many a unit. The token is part of the key
 # because a table may be dropped and made again while a pool of somebody else's lives on.
@@ -212,8 +166,3 @@ def _opened(lake: Location, table: str, version: int, token: str) -> Snapshot:
     snapshot = open_snapshot(lake, table, version)
     assert token in {feature.token for feature in snapshot.features.values()}
     return snapshot
-
-
-def _errors(part: pa.Table) -> list[RowError]:
-    failed = part.filter(part[checkpoints.FAILED]).select([checkpoints.ROW_ID, checkpoints.ERROR, checkpoints.MESSAGE])
-    return [RowError(*row.values()) for row in failed.to_pylist()]

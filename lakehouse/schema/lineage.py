@@ -148,7 +148,7 @@ def features_of(physical: pa.Schema) -> dict[str, Feature]:
     for each in physical:
         token, _, place = (each.metadata or {}).get(TOKEN, b"").decode().partition(":")
         if token:
-            columns.setdefault(token, []).append((int(place), each.name))
+            columns.setdefault(token, []).append((int(place or 0), each.name))
     found = {}
     for each in physical:
         metadata: Mapping[bytes, bytes] = each.metadata or {}

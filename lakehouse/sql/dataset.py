@@ -2,7 +2,7 @@
 
 DuckDB 2.0 calls ``scanner(columns, filter)`` once a scan, trusts the filter to have been applied, and reads the
 result through ``to_reader()``. Pushed filters fail inside Lance on dictionaries, structs, float16, uint64 and
-``_rowid`` (research/feasibility.md §5 d), so Arrow applies every filter here; Lance gets the part of the WHERE that
+``_rowid``, so Arrow applies every filter here; Lance gets the part of the WHERE that
 it answers alike (`lakehouse.sql.predicates`), for its indexes.
 """
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from lakehouse.snapshot import Snapshot
 
-__all__ = ["SnapshotDataset"]
+__all__ = ["SnapshotDataset", "as_seen", "duckdb_type"]
 
-_BATCH_NBYTES = 8 << 20  # research/feasibility.md §7: batches of 2 to 8 MB were fastest and bounded memory
+_BATCH_NBYTES = 8 << 20  # batches of 2 to 8 MB were fastest and bounded memory
 _MAX_ROWS = 65_536
 _MIN_ROWS = 1_024
 _READAHEAD = 4  # batches; Lance's default reads ahead as far as memory goes
@@ -50,7 +50,7 @@ class SnapshotDataset(pads.Dataset):  # type: ignore[misc]  # pyarrow is untyped
     def __init__(
         self, snapshot: Snapshot, carried: Mapping[str, str], *, where: str | None = None, limit: int | None = None
     ) -> None:
-        self._snapshot = snapshot
+        self.snapshot = snapshot
         self._carried = carried
         self.where = where
         self._limit = limit
@@ -59,12 +59,12 @@ class SnapshotDataset(pads.Dataset):  # type: ignore[misc]  # pyarrow is untyped
     @property
     def name(self) -> str:
         """The table's name."""
-        return self._snapshot.name
+        return self.snapshot.name
 
     @property
     def schema(self) -> pa.Schema:
         """``_rowid``, which costs nothing and so comes first, and the table's columns."""
-        fields = [pa.field(ROW_ID, pa.uint64()), *(self._seen(field) for field in self._snapshot.schema)]
+        fields = [pa.field(ROW_ID, pa.uint64()), *(self._seen(field) for field in self.snapshot.schema)]
         return pa.schema(fields)
 
     def _seen(self, field: pa.Field) -> pa.Field:
@@ -75,7 +75,7 @@ class SnapshotDataset(pads.Dataset):  # type: ignore[misc]  # pyarrow is untyped
     def scanner(self, columns: Iterable[str] | None = None, filter: pc.Expression | None = None) -> Any:  # noqa: A002 - DuckDB's word
         """Read columns of the rows that a pushed expression keeps."""
         try:
-            with translated(f"reading {self._snapshot.name!r}"):
+            with translated(f"reading {self.snapshot.name!r}"):
                 return self._scanner(list(self.schema.names if columns is None else columns), filter)
         except LakehouseError as error:
             self.error = error
@@ -84,17 +84,17 @@ class SnapshotDataset(pads.Dataset):  # type: ignore[misc]  # pyarrow is untyped
     def _scanner(self, columns: list[str], pushed: pc.Expression | None) -> Any:
         needed = list(dict.fromkeys([*columns, *_mentioned(pushed, self.schema.names)]))
         stored = [name for name in needed if name != ROW_ID and name not in self._carried]
-        fields = [self._snapshot.schema.field(name) for name in stored]
+        fields = [self.snapshot.schema.field(name) for name in stored]
         if any(types.is_bytes_media(field) for field in fields):
-            reader = reads.scan(self._snapshot, stored, self.where, with_row_id=True)
+            reader = reads.scan(self.snapshot, stored, self.where, with_row_id=True)
         else:
             scanner = self._lance_scanner(needed, fields)
             if pushed is None and len(stored) == len([n for n in needed if n != ROW_ID]) and _as_stored(fields):
                 return scanner
             reader = scanner.to_reader()
         if not _as_stored(fields):
-            reader = reader.cast(_as_seen(reader.schema))
-        shown = {name: self._expression(name) for name in columns}
+            reader = reader.cast(as_seen(reader.schema))
+        shown = {name: self.expression(name) for name in columns}
         return pads.Scanner.from_batches(reader, columns=shown, filter=pushed)
 
     def _lance_scanner(self, needed: list[str], fields: list[pa.Field]) -> Any:
@@ -102,7 +102,7 @@ class SnapshotDataset(pads.Dataset):  # type: ignore[misc]  # pyarrow is untyped
         columns = [name for name in needed if name not in self._carried]
         if len(columns) < len(needed) and ROW_ID not in columns:
             columns.append(ROW_ID)  # what carried columns are made of
-        return self._snapshot.dataset.scanner(
+        return self.snapshot.dataset.scanner(
             columns=columns,
             filter=self.where,
             limit=self._limit,
@@ -110,17 +110,22 @@ class SnapshotDataset(pads.Dataset):  # type: ignore[misc]  # pyarrow is untyped
             batch_readahead=_READAHEAD,
         )
 
-    def _expression(self, name: str) -> pc.Expression:
+    def expression(self, name: str) -> pc.Expression:
+        """Return how a column that DuckDB sees is made of stored ones."""
         if name in self._carried:
             return pc.make_struct(pc.field(ROW_ID), field_names=[self._carried[name]])
         return pc.field(name)
+
+    def stored_columns(self) -> list[str]:
+        """Return the columns that do not travel as row ids."""
+        return [name for name in self.schema.names if name not in self._carried]
 
     def index_used(self) -> bool:
         """Whether Lance answers its part of the WHERE from an index."""
         if self.where is None:
             return False
         with translated(f"planning to read {self.name!r}"):
-            plan = self._snapshot.dataset.scanner(columns=[], with_row_id=True, filter=self.where).explain_plan()
+            plan = self.snapshot.dataset.scanner(columns=[], with_row_id=True, filter=self.where).explain_plan()
         return "ScalarIndexQuery" in plan
 
 
@@ -139,7 +144,8 @@ def _value_field(data_type: pa.DataType) -> pa.Field:
     return data_type.value_field.with_type(duckdb_type(data_type.value_type))
 
 
-def _as_seen(schema: pa.Schema) -> pa.Schema:
+def as_seen(schema: pa.Schema) -> pa.Schema:
+    """Return the columns in types that DuckDB knows."""
     return pa.schema([field.with_type(duckdb_type(field.type)) for field in schema])
 
 

@@ -1,6 +1,6 @@
 """From a statement to its answer: parse, pin, plan, bind.
 
-A locked connection takes 30 ms to make and a cursor 1.5 ms to use (research/feasibility.md §5): one of the former a
+A locked connection takes 30 ms to make and a cursor 1.5 ms to use: one of the former a
 lake, one of the latter a statement. A cursor sees what is registered on it and nothing else.
 """
 
@@ -18,10 +18,11 @@ from lakehouse.errors import QueryError
 from lakehouse.sql.carried import worth_carrying
 from lakehouse.sql.execution import Execution, Question
 from lakehouse.sql.limits import Limits
-from lakehouse.sql.planner import answers_few, select_value
+from lakehouse.sql.planner import answers_few
 from lakehouse.sql.result import Result
 from lakehouse.sql.sandbox import Sandbox
-from lakehouse.sql.syntax import bound_values, parameters, parse, print_sql
+from lakehouse.sql.slots import select_value
+from lakehouse.sql.syntax import NoValue, bound_values, parameters, parse, print_sql, value_of
 from lakehouse.sql.tables import Tables
 from lakehouse.sql.uses import looked_at
 
@@ -132,16 +133,16 @@ class Engine:
         return Result(execution, self._limits, tables.versions, self._cursor)
 
     def _value(self, expression: Node, values: Mapping[str, Any]) -> Any:
-        """Compute what stands in an AT clause."""
-        literal = expression.get("literal") or {}
-        if literal.get("kind") == "INTEGER":
-            return int(literal["text"])
-        if literal.get("kind") == "STRING":
-            return literal["text"]
+        """Compute what stands in an AT clause or an argument of a search."""
+        known = value_of(expression, values)
+        if known is not NoValue:
+            return known
         statement = select_value(expression)
         cursor = self._cursor()
         text = print_sql(cursor, statement)
-        question = Question("the AT clause", text, _only(values, statement), {}, timeout_s=self._limits.timeout_s)
+        question = Question(
+            "an AT clause or an argument", text, _only(values, statement), {}, timeout_s=self._limits.timeout_s
+        )
         _, batches = Execution(cursor, question).batches()
         return pa.Table.from_batches(batches).column(0)[0].as_py()
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from lakehouse.errors import LakehouseError, QueryError, ResourceLimitError, translate, translated
 from lakehouse.sql.dataset import SnapshotDataset
+from lakehouse.sql.searches import SearchDataset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -206,12 +207,12 @@ class Execution:
                 yield
         except LakehouseError as error:
             for table in self._question.tables.values():
-                if isinstance(table, SnapshotDataset) and table.error is not None:
+                if isinstance(table, SnapshotDataset | SearchDataset) and table.error is not None:
                     raise table.error from error
             raise _reworded(error, self._question) from error.__cause__
 
 
-# DuckDB's errors from an Arrow stream are an OSError or ArrowInvalid with DuckDB's words, research/feasibility.md §5 k.
+# DuckDB's errors from an Arrow stream are an OSError or ArrowInvalid with DuckDB's words.
 _FROM_STREAM = re.compile(r"^(?:\w+: )?((?:[A-Z][\w-]+ )+Error): ", re.IGNORECASE)
 _FROM_TABLE = re.compile(r"reading the stream registered as '(\w+)' failed: (?:\w+: )?(.*)", re.DOTALL)
 _ADVICE = re.compile(r"\n\n(?:LINE \d|Possible solutions|See also).*", re.DOTALL)
@@ -222,7 +223,7 @@ def _reworded(error: LakehouseError, question: Question) -> LakehouseError:
     text = str(cause) if cause is not None else str(error)
     if found := _FROM_TABLE.search(text):
         table = question.tables.get(found[1])
-        name = repr(table.name) if isinstance(table, SnapshotDataset) else "a table of tables="
+        name = repr(table.name) if isinstance(table, SnapshotDataset | SearchDataset) else "a table of tables="
         return translate(OSError(found[2]), f"{question.asked}: reading {name}")
     if isinstance(error, ResourceLimitError) or "Out of Memory Error" in text:
         words = _ADVICE.sub("", text)

@@ -1,8 +1,8 @@
 """Which tables a statement names, and what DuckDB is given in their place.
 
-Each name of a table in a statement is replaced by a *slot*, the name under which one version of that table is
-registered on the query's own cursor. Nothing else of the lake is opened or registered. A name is looked for where it
-is written: among the names its WITH clauses define, then in ``tables=``, then in the lake.
+Each name of a table in a statement is replaced by a slot (`lakehouse.sql.slots`), under which one version of that
+table is registered on the query's own cursor. Nothing else of the lake is opened or registered. A name is looked for
+where it is written: among the names its WITH clauses define, then in ``tables=``, then in the lake.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import QueryError
 from lakehouse.reads import ROW_ID
+from lakehouse.sql.slots import base_table, select_all
 from lakehouse.sql.syntax import column_refs, value_of, walk
 
 if TYPE_CHECKING:
@@ -23,13 +24,9 @@ __all__ = [
     "Reference",
     "TableName",
     "answers_few",
-    "fill",
-    "fill_plain",
     "head",
-    "hide_row_ids",
     "names_row_id",
     "references",
-    "select_value",
     "show_tables",
     "table_name",
 ]
@@ -127,7 +124,7 @@ def _spell_out_describe(statement: Node) -> None:
     """Write SHOW t as DESCRIBE t, whose table is a node of its own."""
     for node in walk(statement):
         if node.get("type") == "SHOW_REF" and node["query"] is None and node["show_type"] != "SHOW_SPECIAL":
-            node["query"] = _select_all(_base_table(node["qualified_name"]["path"][-1]))
+            node["query"] = select_all(base_table(node["qualified_name"]["path"][-1]))
             node["show_type"] = "DESCRIBE" if node["show_type"] == "SHOW" else node["show_type"]
 
 
@@ -158,40 +155,6 @@ def table_name(reference: Reference, compute: Callable[[Node], Any]) -> TableNam
         if isinstance(version, bool) or not isinstance(version, int | str):
             raise QueryError(f"AT (VERSION => {version!r}): a version is a number or a tag's name")
     return TableName(name, version, branch or None)
-
-
-def fill(reference: Reference, slot: str, *, with_row_id: bool) -> None:
-    """Put a slot where the statement names a table.
-
-    The dataset's first column is ``_rowid``, which costs nothing to read: DuckDB asks for the first column where it
-    needs none, as for ``count(*)``. A subquery without it stands for the table unless the statement names ``_rowid``.
-    """
-    node = reference.node
-    subquery = _select_all(_base_table(slot), exclude=() if with_row_id else (ROW_ID,))
-    _become(node, _subquery(subquery, reference.alias, node["sample"], node["column_name_alias"]))
-
-
-def fill_plain(node: Node, slot: str) -> None:
-    """Put a slot that has no row ids where the statement names a table or shows the tables' names."""
-    alias = node["alias"] or node.get("table_name", "").strip('"')
-    _become(node, _subquery(_select_all(_base_table(slot)), alias, node["sample"], node.get("column_name_alias", [])))
-
-
-def _become(node: Node, other: Node) -> None:
-    node.clear()
-    node.update(other)
-
-
-def _subquery(query: Node, alias: str, sample: Node | None, names: list[str]) -> Node:
-    return {
-        "type": "SUBQUERY",
-        "alias": alias,
-        "sample": sample,
-        "query_location": 0,
-        "query_location_length": 0,
-        "subquery": {"node": query, "named_param_map": []},
-        "column_name_alias": names,
-    }
 
 
 def show_tables(statement: Node) -> list[Node]:
@@ -259,109 +222,3 @@ def _number(expression: Node, values: Mapping[str, Any]) -> int | None:
 def names_row_id(statement: Node) -> bool:
     """Whether a statement names ``_rowid`` as a column."""
     return any(parts[-1].casefold() == ROW_ID for parts in column_refs(statement))
-
-
-def hide_row_ids(statement: Node, shown: dict[int, str]) -> None:
-    """Leave ``_rowid`` out of every ``*`` over tables that show it.
-
-    Parameters
-    ----------
-    statement
-        The statement.
-    shown
-        Alias of each table that shows ``_rowid``, by the ``id`` of its node.
-    """
-    for node in walk(statement):
-        if node.get("type") != "SELECT_NODE":
-            continue
-        aliases = [shown[id(table)] for table in _from(node["from_table"]) if id(table) in shown]
-        for star in _stars(node["select_list"]):
-            _exclude(star, aliases)
-
-
-def _stars(value: Any) -> Iterator[Node]:
-    """Yield the ``*`` of one SELECT, those of subqueries in its expressions left out."""
-    if isinstance(value, list):
-        for child in value:
-            yield from _stars(child)
-    elif isinstance(value, dict) and value.get("type") != "SELECT_NODE":
-        if value.get("type") == "STAR" and value["expr"] is None:
-            yield value
-        for child in value.values():
-            yield from _stars(child)
-
-
-def _from(table: Node) -> Iterator[Node]:
-    """Yield the tables whose columns a ``*`` means: those joined, not those inside a subquery."""
-    if table["type"] == "JOIN":
-        yield from _from(table["left"])
-        yield from _from(table["right"])
-    else:
-        yield table
-
-
-def _exclude(star: Node, aliases: list[str]) -> None:
-    mine = [alias for alias in aliases if star["relation_name"].casefold() in ("", alias.casefold())]
-    if any(name.casefold() == ROW_ID for name in star["exclude_list"]):
-        return
-    there = {(entry["table"], entry["column"].casefold()) for entry in star["qualified_exclude_list"]}
-    star["qualified_exclude_list"] += [
-        {"catalog": "", "schema": "", "table": alias, "column": ROW_ID}
-        for alias in mine
-        if (alias, ROW_ID) not in there
-    ]
-
-
-def select_value(expression: Node) -> Node:
-    """Return the statement that computes one expression."""
-    empty = {"type": "EMPTY", "alias": "", "sample": None, "query_location": 0, "query_location_length": 0}
-    node = _select_all(empty)
-    node["select_list"] = [expression]
-    return {"node": node, "named_param_map": []}
-
-
-def _base_table(name: str) -> Node:
-    return {
-        "type": "BASE_TABLE",
-        "alias": "",
-        "sample": None,
-        "query_location": 0,
-        "query_location_length": 0,
-        "schema_name": "",
-        "table_name": name,
-        "column_name_alias": [],
-        "catalog_name": "",
-        "at_clause": None,
-        "qualified_name": {"path": [name]},
-    }
-
-
-def _select_all(table: Node, exclude: tuple[str, ...] = ()) -> Node:
-    star = {
-        "class": "STAR",
-        "type": "STAR",
-        "alias": "",
-        "query_location": 0,
-        "query_location_length": 0,
-        "relation_name": "",
-        "exclude_list": list(exclude),
-        "replace_list": [],
-        "columns": False,
-        "expr": None,
-        "qualified_exclude_list": [],
-        "rename_list": [],
-    }
-    return {
-        "type": "SELECT_NODE",
-        "modifiers": [],
-        "cte_map": {"map": []},
-        "select_list": [star],
-        "from_table": table,
-        "where_clause": None,
-        "group_expressions": [],
-        "group_sets": [],
-        "aggregate_handling": "STANDARD_HANDLING",
-        "having": None,
-        "sample": None,
-        "qualify": None,
-    }

@@ -1,8 +1,8 @@
 """The part of a WHERE that Lance can answer, in Lance's SQL, so that its indexes are used.
 
-DuckDB pushes comparisons, but neither LIKE nor float comparisons, and IN in a form that misses the index
-(research/feasibility.md §5 d). So what Lance is given comes from the tree: the conjuncts that mean the same in both,
-by type. Every row is still judged by DuckDB afterwards, so a conjunct that is left out costs time, not truth.
+DuckDB pushes comparisons, but neither LIKE nor float comparisons, and IN in a form that misses the index. So what
+Lance is given comes from the tree: the conjuncts that mean the same in both, by type. Every row is still judged by
+DuckDB afterwards, so a conjunct that is left out costs time, not truth.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from lakehouse.sql.syntax import Node
 
-__all__ = ["Scope", "lance_filter", "scopes"]
+__all__ = ["Scope", "conjuncts", "lance_filter", "scopes"]
 
 _COMPARISONS = {
     "COMPARE_EQUAL": "=",
@@ -33,6 +33,7 @@ _COMPARISONS = {
     "COMPARE_GREATERTHANOREQUALTO": ">=",
 }
 _MIRRORED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
+_TABLES = ("BASE_TABLE", "TABLE_FUNCTION")
 _MOST_VALUES = 10_000  # of an IN list; longer ones are cheaper to compare than to look up one by one
 
 
@@ -73,7 +74,7 @@ def _filtered_first(table: Node) -> Iterator[Node]:
             yield from _filtered_first(table["left"])
         if table["join_type"] in ("INNER", "RIGHT"):
             yield from _filtered_first(table["right"])
-    elif table["type"] == "BASE_TABLE" and table["sample"] is None and not table["column_name_alias"]:
+    elif table["type"] in _TABLES and table["sample"] is None and not table["column_name_alias"]:
         yield table
 
 
@@ -93,14 +94,15 @@ def lance_filter(scope: Scope, alias: str, schema: pa.Schema, values: Mapping[st
     """
     columns = {field.name.casefold(): field for field in schema} | {ROW_ID: pa.field(ROW_ID, pa.uint64())}
     translation = _Translation(columns, alias.casefold(), scope.alone, values)
-    parts = [translation.predicate(part) for part in _conjuncts(scope.where)]
+    parts = [translation.predicate(part) for part in conjuncts(scope.where)]
     return " AND ".join(f"({part})" for part in parts if part) or None
 
 
-def _conjuncts(node: Node) -> Iterator[Node]:
+def conjuncts(node: Node) -> Iterator[Node]:
+    """Yield the conditions that must all hold."""
     if node["type"] == "CONJUNCTION_AND":
         for child in node["children"]:
-            yield from _conjuncts(child)
+            yield from conjuncts(child)
     else:
         yield node
 

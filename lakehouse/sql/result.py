@@ -34,9 +34,13 @@ class Result:
 
     Examples
     --------
-    >>> result = lake.sql("SELECT split, count(*) AS n FROM pets GROUP BY split ORDER BY split")
+    >>> lake = lh.connect(folder)
+    >>> pets = lake.create_table("pets", data=[{"kind": "cat", "width": 640}, {"kind": "dog", "width": 320}])
+    >>> result = lake.sql("SELECT kind, width * 2 AS twice FROM pets WHERE width > $w ORDER BY kind", {"w": 100})
+    >>> result.schema.names, result.versions == {"pets": pets.version}
+    (['kind', 'twice'], True)
     >>> result.fetchall()
-    [('train', 3), ('val', 1)]
+    [('cat', 1280), ('dog', 640)]
     """
 
     def __init__(
@@ -81,8 +85,8 @@ class Result:
 
         Examples
         --------
-        >>> lake.sql("SELECT max(width) AS widest FROM pets").arrow()["widest"].to_pylist()
-        [640]
+        >>> lh.connect(folder).sql("SELECT range AS n FROM range(3)").arrow()["n"].to_pylist()
+        [0, 1, 2]
         """
         with self._lock:
             if self._table is None:
@@ -99,6 +103,12 @@ class Result:
         ------
         QueryError
             The rows were streamed already.
+
+        Examples
+        --------
+        >>> stream = lh.connect(folder).sql("SELECT range AS n FROM range(1000000)").batches()
+        >>> sum(batch.num_rows for batch in stream)
+        1000000
         """
         with self._lock:
             if self._table is not None:
@@ -137,22 +147,55 @@ class Result:
             yield batch
 
     def df(self) -> pd.DataFrame:
-        """Return all rows as a pandas DataFrame; needs ``lance-lakehouse[pandas]``."""
+        """Return all rows as a pandas DataFrame; needs ``lance-lakehouse[pandas]``.
+
+        Examples
+        --------
+        >>> lh.connect(folder).sql("SELECT 1 AS a, 'x' AS b").df().to_dict("records")
+        [{'a': 1, 'b': 'x'}]
+        """
         require("pandas", "SQL results as a DataFrame")
         frame: pd.DataFrame = self.arrow().to_pandas()
         return frame
 
     def fetchall(self) -> list[tuple[Any, ...]]:
-        """Return all rows as tuples of Python values."""
+        """Return all rows as tuples of Python values.
+
+        Examples
+        --------
+        >>> lh.connect(folder).sql("SELECT ? + 1, ?", [2, "x"]).fetchall()
+        [(3, 'x')]
+        """
         columns = [column.to_pylist() for column in self.arrow().columns]
         return list(zip(*columns, strict=True))
 
     def show(self, max_rows: int = 20) -> None:
-        """Print the first rows as a table; media as their size."""
+        """Print the first rows as a table; media as their size.
+
+        Examples
+        --------
+        >>> lh.connect(folder).sql("SELECT 1 AS a").show()
+        ┏━━━┓
+        ┃ a ┃
+        ┡━━━┩
+        │ 1 │
+        └───┘
+        1 row
+        """
         Grid(self.arrow(), max_rows).print()
 
     def explain(self) -> str:
-        """Return which versions are read and how, and DuckDB's plan."""
+        """Return which versions are read and how, and DuckDB's plan.
+
+        Examples
+        --------
+        >>> lake = lh.connect(folder)
+        >>> _ = lake.create_table("pets", data=[{"id": "a", "width": 640}])
+        >>> print(lake.sql("SELECT width FROM pets WHERE id = 'a'").explain())
+        pets: version ...
+        pets: Lance answers (`id` = 'a')
+        ...
+        """
         cursor = self._cursor()
         try:
             plan = self._execution.explain(cursor)
@@ -168,6 +211,13 @@ class Result:
         ------
         StorageError
             The file cannot be written.
+
+        Examples
+        --------
+        >>> lake = lh.connect(folder)
+        >>> lake.sql("SELECT range AS n FROM range(3)").write_parquet("numbers.parquet")
+        >>> lake.create_table("numbers", data=lh.read_parquet("numbers.parquet")).count_rows()
+        3
         """
         import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""A DuckDB that reaches nothing: the profile of research/reliability.md §7."""
+"""A DuckDB that reaches nothing: no file, network, extension, secret, setting or Python variable."""
 
 from __future__ import annotations
 

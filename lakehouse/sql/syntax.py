@@ -2,8 +2,8 @@
 
 The tree is the one of ``json_serialize_sql``: DuckDB serialises SELECT statements only, so whatever comes through
 here cannot write, and what is run later is printed from the checked tree, never from the user's text. A locked DuckDB
-still creates in-memory tables, loads built-in extensions and runs the text in ``query('…')``
-(research/feasibility.md §5 i): admission is decided here.
+still creates in-memory tables, loads built-in extensions and runs the text in ``query('…')``:
+admission is decided here.
 """
 
 from __future__ import annotations
@@ -20,13 +20,25 @@ if TYPE_CHECKING:
 
     import duckdb
 
-__all__ = ["Node", "NoValue", "bound_values", "column_refs", "parameters", "parse", "print_sql", "value_of", "walk"]
+__all__ = [
+    "SEARCHES",
+    "NoValue",
+    "Node",
+    "bound_values",
+    "column_refs",
+    "parameters",
+    "parse",
+    "print_sql",
+    "value_of",
+    "walk",
+]
 
 Node: TypeAlias = dict[str, Any]
 
 # Table functions that compute from their arguments alone. All others are refused: of DuckDB 2.0's 130 most read
 # files, settings, secrets or logs, and the next release may add some.
 _TABLE_FUNCTIONS = frozenset({"generate_series", "json_each", "json_tree", "range", "repeat", "repeat_row", "unnest"})
+SEARCHES = frozenset({"lance_fts", "lance_vector_search"})  # ours, answered by `lakehouse.sql.searches`
 # Scalar functions that read the sandbox's own settings or write outside the result; matched by the last name.
 _SCALARS = frozenset({"current_setting", "currval", "getenv", "nextval", "setval", "write_log"})
 _INTERNAL = "__internal"  # DuckDB's own copy functions
@@ -207,7 +219,7 @@ def _admit(statement: Node) -> None:
 
 
 def _admit_table_function(name: str) -> None:
-    if name.lower() in _TABLE_FUNCTIONS:
+    if name.lower() in _TABLE_FUNCTIONS | SEARCHES:
         return
     if name.lower() in ("query", "query_table"):
         raise QueryError(f"{name}() is refused: {_HIDDEN_SQL}")

@@ -11,16 +11,18 @@ import pyarrow.dataset as pads
 
 from lakehouse.data import as_source
 from lakehouse.errors import InvalidArgumentError, QueryError, TableNotFoundError, closest
-from lakehouse.sql import planner
+from lakehouse.sql import planner, slots
 from lakehouse.sql.carried import Carried
 from lakehouse.sql.dataset import SnapshotDataset, duckdb_type
 from lakehouse.sql.predicates import lance_filter, scopes
+from lakehouse.sql.searches import Search, SearchDataset, check_reach, prefilter, read_call, search_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from lakehouse.snapshot import Snapshot
     from lakehouse.sql.planner import Reference, TableName
+    from lakehouse.sql.predicates import Scope
     from lakehouse.sql.syntax import Node
 
 __all__ = ["Tables"]
@@ -32,7 +34,8 @@ class _Place:
 
     snapshot: Snapshot
     where: str | None
-    limit: int | None
+    limit: int | None = None
+    search: Search | None = None
 
 
 class Tables:
@@ -87,14 +90,14 @@ class Tables:
         """
         references = planner.references(statement)
         for node in planner.show_tables(statement):
-            planner.fill_plain(node, self._slot_of_names())
+            slots.fill_plain(node, self._slot_of_names())
         named = planner.names_row_id(statement)
         wheres = scopes(statement)
         first = planner.head(statement, values)
         shown: dict[int, str] = {}
         for reference in references:
             if reference.name.casefold() in self._handed:
-                planner.fill_plain(reference.node, self._slot_of_handed(reference, references))
+                slots.fill_plain(reference.node, self._slot_of_handed(reference, references))
                 continue
             snapshot = self._snapshot(planner.table_name(reference, compute))
             where = wheres.get(id(reference.node))
@@ -103,10 +106,18 @@ class Tables:
             limit = first[1] if first and first[0] is reference.node else None
             self._places[slot] = _Place(snapshot, part, limit)
             shows = named and reference.shows_row_ids
-            planner.fill(reference, slot, with_row_id=shows)
+            slots.fill(reference.node, reference.alias, slot, with_row_id=shows)
             if shows:
                 shown[id(reference.node)] = reference.alias
-        planner.hide_row_ids(statement, shown)
+        for node in search_calls(statement):
+            alias = node["alias"] or node["function"]["function_name"]
+            asked, scope = read_call(node, compute), wheres.get(id(node))
+            if asked.prefilter and scope is None:
+                check_reach(statement, node)
+            slots.fill(node, alias, self._slot_of_search(asked, alias, scope, values), with_row_id=named)
+            if named:
+                shown[id(node)] = alias
+        slots.hide_row_ids(statement, shown)
 
     def columns(self, test: Callable[[pa.Field], bool]) -> list[Carried]:
         """Return the columns of the lake's tables that pass a test, once for each place that names their table."""
@@ -115,19 +126,23 @@ class Tables:
 
     def datasets(self, carried: Mapping[str, Carried]) -> dict[str, Any]:
         """Return what DuckDB registers, by slot."""
-        lake = {
-            slot: SnapshotDataset(
-                place.snapshot,
-                {c.column: name for name, c in carried.items() if c.slot == slot},
-                where=place.where,
-                limit=place.limit,
-            )
-            for slot, place in self._places.items()
-        }
-        return lake | self._plain
+        datasets: dict[str, Any] = dict(self._plain)
+        for slot, place in self._places.items():
+            mine = {column.column: name for name, column in carried.items() if column.slot == slot}
+            table = SnapshotDataset(place.snapshot, mine, where=place.where, limit=place.limit)
+            datasets[slot] = SearchDataset(table, place.search, place.where) if place.search else table
+        return datasets
 
     def _new_slot(self) -> str:
         return f"{self._prefix}_{len(self._places) + len(self._plain)}"
+
+    def _slot_of_search(self, asked: Search, alias: str, scope: Scope | None, values: Mapping[str, Any]) -> str:
+        name, _, branch = asked.table.partition("@")
+        snapshot = self._snapshot(planner.TableName(name, branch=branch or None))
+        where = prefilter(asked, scope, alias, snapshot.schema, values) if asked.prefilter and scope else None
+        slot = self._new_slot()
+        self._places[slot] = _Place(snapshot, where, search=asked)
+        return slot
 
     def _snapshot(self, name: TableName) -> Snapshot:
         if name not in self._opened:

@@ -5,9 +5,8 @@ import random
 import re
 from pathlib import Path
 
-from tests.killing import run_and_kill
-
 import lakehouse as lh
+from tests.killing import run_and_kill
 
 ROOT = Path(__file__).parents[2]
 MEDIA = {"images": "image", "videos": "video", "texts": "text"}
@@ -92,4 +91,6 @@ def unnamed_nbytes(lake, table):
     named = {file.path.removesuffix(".lance") for f in dataset.get_fragments() for file in f.data_files()}
     files = (path for path in (Path(dataset.uri) / "data").rglob("*") if path.is_file())
     root = Path(dataset.uri) / "data"
-    return sum(path.stat().st_size for path in files if path.relative_to(root).parts[0].removesuffix(".lance") not in named)
+    return sum(
+        path.stat().st_size for path in files if path.relative_to(root).parts[0].removesuffix(".lance") not in named
+    )

@@ -16,6 +16,7 @@ from pathlib import Path
 import av
 import numpy as np
 from PIL import Image
+
 from tests.broken_files import WAYS, break_file
 
 MB = 1 << 20
@@ -200,7 +201,26 @@ def _video(nbytes, rng, width_px=640, height_px=360):
 class _Texts:
     """Words, some with letters of two and three bytes."""
 
-    _WORDS = "the sea a lake Fluß über 湖 fish of and water swims near deep cold clear naïve stone".split()
+    _WORDS = [
+        "the",
+        "sea",
+        "a",
+        "lake",
+        "Fluß",
+        "über",
+        "湖",
+        "fish",
+        "of",
+        "and",
+        "water",
+        "swims",
+        "near",
+        "deep",
+        "cold",
+        "clear",
+        "naïve",
+        "stone",
+    ]
 
     def __init__(self, mean_nbytes, rng):
         self._mean = mean_nbytes

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+
 from benchmarks.building import built_once
 from tests import broken_files
 from tests.soak import folders

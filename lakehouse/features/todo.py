@@ -1,0 +1,109 @@
+"""Which rows of a version are to be filled: what the stamps say, and for untouched fragments the manifest alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lakehouse import reads
+from lakehouse.errors import translated
+from lakehouse.features.landing import lost_values
+from lakehouse.features.options import Options, pending
+from lakehouse.features.staging import Fields, offsets_of
+from lakehouse.where import render
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy.typing as npt
+
+    from lakehouse.schema.lineage import Feature
+    from lakehouse.snapshot import Snapshot
+
+
+class Todo:
+    """The rows to fill.
+
+    Parameters
+    ----------
+    snapshot
+        The version.
+    feature
+        What to fill.
+    options
+        Which rows.
+    only
+        Row ids; all others are left out. None leaves out none.
+    """
+
+    def __init__(
+        self, snapshot: Snapshot, feature: Feature, options: Options, only: npt.NDArray[np.uint64] | None = None
+    ) -> None:
+        self._snapshot = snapshot
+        self._feature = feature
+        self._options = options
+        self._only = only
+        self._fields = Fields.of(snapshot.dataset, feature)
+
+    def fragments(self, limit: int | None = None) -> list[tuple[Any, int]]:
+        """Return the fragments with rows to fill, and how many: all together not more than `limit`."""
+        fragments = self._snapshot.dataset.get_fragments()
+        counts: Counter[int] = Counter()
+        if self._only is None:
+            counts.update({f.fragment_id: f.count_rows() for f in fragments if self._is_untouched(f)})
+        for _, addresses in self._scan([f for f in fragments if f.fragment_id not in counts]):
+            found, numbers = np.unique(addresses >> np.uint64(32), return_counts=True)
+            counts.update(dict(zip(found.tolist(), numbers.tolist(), strict=True)))
+        chosen = []
+        for fragment in fragments:
+            num_rows = counts[fragment.fragment_id]
+            if limit is not None:
+                num_rows = min(num_rows, limit)
+                limit -= num_rows
+            if num_rows:
+                chosen.append((fragment, num_rows))
+        return chosen
+
+    def rows(self, fragment: Any, num_rows: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+        """Return ids and physical offsets of the first rows of a fragment that are to be filled."""
+        parts = [(np.empty(0, np.uint64), np.empty(0, np.uint64)), *self._scan([fragment])]
+        ids = np.concatenate([part[0] for part in parts])[:num_rows]
+        return ids, offsets_of(np.concatenate([part[1] for part in parts])[:num_rows])
+
+    def _is_untouched(self, fragment: Any) -> bool:
+        """Whether every row of the fragment is to be filled, because nothing of the feature is in its files."""
+        own = {*self._feature.columns, self._feature.stamp}
+        is_wanted = self._options.where is None and self._options.includes_missing
+        return is_wanted and own <= set(self._fields.absent(fragment))
+
+    def _scan(self, fragments: Sequence[Any]) -> Iterator[tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]]:
+        """Yield ids and addresses of rows to fill."""
+        lost = []
+        if self._options.includes_missing:
+            lost = [f for f in fragments if lost_values(self._feature, self._fields.absent(f))]
+        rest = [f for f in fragments if f not in lost]
+        predicate: str | None = pending(self._feature, self._options)
+        if predicate == "true" or all(self._is_untouched(f) for f in rest):
+            predicate = None
+        for group, where in ((rest, predicate), (lost, render(self._options.where))):
+            if group:
+                yield from self._matching(group, where)
+
+    def _matching(
+        self, fragments: Sequence[Any], where: str | None
+    ) -> Iterator[tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]]:
+        with translated(f"planning {self._feature.name!r}"):
+            batches = self._snapshot.dataset.scanner(
+                columns=[],
+                filter=where,
+                fragments=fragments,
+                with_row_id=True,
+                with_row_address=True,
+                scan_in_order=True,
+            ).to_batches()
+            for batch in batches:
+                ids, addresses = np.asarray(batch[reads.ROW_ID]), np.asarray(batch["_rowaddr"])
+                wanted = slice(None) if self._only is None else np.isin(ids, self._only)
+                yield ids[wanted], addresses[wanted]

@@ -147,7 +147,7 @@ OFFSET = 1
 def f(x: int) -> int:
     return helpers.times(x) + OFFSET
 
-table = lh.connect("lake").create_table("t", data=pa.table({"x": range(500)}), exist_ok=True)
+table = lh.connect("lake").create_table("t", data=pa.table({"x": range(500)}))
 table.add_columns({"f": f})
 Path("helpers.py").write_text("def times(x): return 0")  # somebody edits while it runs
 print(table.backfill("f", udf=f, num_workers=2, progress=False).num_filled)
@@ -185,7 +185,9 @@ def f(x: pa.Array) -> pa.Array:
         threading.Event().wait()
     return x
 
-table = lh.connect("lake").create_table("t", data=pa.table({"x": range(500)}), exist_ok=True)
+lake = lh.connect("lake")
+there = "t" in lake.table_names()
+table = lake.open_table("t") if there else lake.create_table("t", data=pa.table({"x": range(500)}))
 table.add_columns({"f": f})
 result = table.backfill("f", udf=f, num_workers=1, progress=False)
 print(result.num_filled, result.num_resumed)

@@ -40,11 +40,11 @@ add({lake!r}, {folder!r}, {table!r})
 
 
 def random_files(content, num_kills, seed):
-    """Return by table the files to be killed at, each byte of all tables being equally likely, in the order of reading."""
+    """Return by table the files to be killed at, in the order of reading: each byte is as likely, each table has one."""
     rng = random.Random(seed)
-    places = [(table, path) for table, each in content.items() for path in each.good]
+    chosen = {(table, *rng.choices(list(each.sizes), list(each.sizes.values()))) for table, each in content.items()}
+    places = [(table, path) for table, each in content.items() for path in each.sizes]
     weights = [content[table].sizes[path] for table, path in places]
-    chosen = set()
     while len(chosen) < num_kills:
         chosen.update(rng.choices(places, weights))
     return {table: sorted(path for each, path in chosen if each == table) for table in content}

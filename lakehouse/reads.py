@@ -77,6 +77,8 @@ def take_row_ids(
     columns_read = {name: table[name] for name in plain}
     for name in blobs:
         columns_read[name] = pa.chunked_array([read_blobs(snapshot, name, ids)])
+    if not names:
+        return table.select([])
     return _finished(pa.table([columns_read[name] for name in names], names=names), snapshot, names)
 
 
@@ -150,7 +152,9 @@ def scan(
             batch_readahead=4,
             blob_handling="all_binary",
         ).to_reader()
-    return pa.RecordBatchReader.from_batches(schema, _batches(batches, snapshot, schema))
+    # Behind a filter Lance puts batches together beyond the size asked for.
+    cut = (batch.slice(at, rows) for batch in batches for at in range(0, batch.num_rows, rows))
+    return pa.RecordBatchReader.from_batches(schema, _batches(cut, snapshot, schema))
 
 
 def scan_fragment(

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import threading
@@ -460,7 +461,7 @@ def test_an_altered_function_makes_the_column_stale_until_it_is_filled(table):
 
 
 def test_nothing_is_filled_if_one_of_several_functions_cannot_be_had(table):
-    table.add_columns({"a": "x + 1", "f": tripled.__class__(**{**vars(tripled), "name": "nowhere:tripled"})})
+    table.add_columns({"a": "x + 1", "f": dataclasses.replace(tripled, name="nowhere:tripled")})
     with pytest.raises(InvalidArgumentError, match="nowhere"):
         fill(table)
     assert table.count_rows("a IS NOT NULL") == 0
@@ -522,13 +523,14 @@ def test_null_stores_a_null_that_counts_as_done(table):
     assert table.count_rows("f IS NULL") == 12
 
 
-@pytest.mark.parametrize(("num_rows", "rate"), [(ROWS * FRAGMENTS, 0.05), (20, 0.05)])
-def test_too_many_failures_stop_the_job_even_in_a_small_table(table, num_rows, rate):
+@pytest.mark.parametrize("num_rows", [ROWS * FRAGMENTS, 20])
+def test_too_many_failures_stop_the_job_even_in_a_small_table(table, num_rows):
     table.delete(f"id >= {num_rows}")
     table.add_columns({"f": picky})
-    with pytest.raises(BackfillError, match=f"more than max_error_rate={rate}"):
-        fill(table, "f", udf=picky, max_error_rate=rate)
-    assert fill(table, "f", udf=picky, max_error_rate=0.2).num_failed == num_rows // 10
+    with pytest.raises(BackfillError, match="more than max_error_rate=0.05; the last one: .*ValueError"):
+        fill(table, "f", udf=picky, max_error_rate=0.05)
+    fill(table, "f", udf=picky, max_error_rate=0.2)
+    assert table.features()["num_failed"].to_pylist() == [num_rows // 10]
 
 
 def test_failures_of_a_killed_job_are_in_errors_after_the_next(tmp_path, monkeypatch, table):
@@ -554,7 +556,7 @@ def test_several_outputs_are_filled_together_under_one_stamp(table):
     table.add_columns({"described": described})
     fill(table, udf=described)
     assert table.schema.names == ["id", "x", "even", "name"]
-    row = table["7"] if False else table[7]
+    row = table[7]
     assert (row["even"], row["name"]) == (False, "no 7")
     assert [n for n in table.snapshot().physical.names if n.endswith("__stamp")] == ["even__stamp"]
 
@@ -621,11 +623,10 @@ def test_nested_outputs_keep_their_values_through_partial_fills(table, data_type
     compacted(table)
     fill(table, udf=udf)
     got = {row["x"]: row["f"] for row in table.to_arrow(["x", "f"]).to_pylist()}
-    assert got == {x: None if x % 5 == 0 else function(x) for x in got}
-    assert len(got) == 102
+    assert got == {x: None if x % 5 == 0 else function(x) for x in range(ROWS * FRAGMENTS) if x % 7 != 1 or x == 8}
 
 
-@pytest.mark.parametrize("kind", ["struct<a: int64>", "list<int64>", "vector<int64>[1]", "blob"])
+@pytest.mark.parametrize("kind", ["struct<a: int64>", "list<int64>", "vector<float32>[1]", "blob"])
 def test_changed_inputs_are_seen_whatever_their_type(lake, monkeypatch, kind):
     schema = lh.Schema.parse(
         f'name = "t"\nkey = "id"\n[columns]\nid = {{ type = "int64", nullable = false }}\nx = {{ type = "{kind}" }}'
@@ -648,7 +649,8 @@ def test_changed_inputs_are_seen_whatever_their_type(lake, monkeypatch, kind):
     before_commit(monkeypatch, lambda: (upsert.execute([{"id": 2, "x": of(77)}]), compacted(table)))
     fill(table, "f", udf=shown)
     rows = table.to_arrow(["id", "x", "f"]).sort_by("id").to_pylist()
-    assert [row["f"] for row in rows] == [repr(of(n)) for n in (0, 1, 77, 3, 4)]
+    assert [row["f"] for row in rows] == [repr(row["x"]) for row in rows]
+    assert rows[2]["x"] == of(77)
     assert len(calls) == 6
 
 
@@ -683,7 +685,7 @@ def test_a_fill_is_one_commit_that_adds_little_more_than_the_column(lake, tmp_pa
     table = lake.create_table("t", schema=pa.schema({"x": pa.int64(), "note": pa.string()}))
     for start in range(0, num_rows, num_rows // 10):
         table.add(pa.table({"x": range(start, start + num_rows // 10), "note": ["n"] * (num_rows // 10)}))
-    table.add_columns({"f": "x * 1.5"})
+    table.add_columns({"f": "CAST(x AS DOUBLE) * 1.5"})
     version, before = table.version, _nbytes(tmp_path)
     fill(table, "f")
     assert table.version == version + 1

@@ -39,7 +39,7 @@ class UnitSize:
     def __init__(self, udf: UDF, num_workers: int) -> None:
         self._batch = udf.batch_size or 1
         self._num_workers = num_workers
-        self._fitting = max(_FIRST_ROWS, self._batch)
+        self._fitting = -(-_FIRST_ROWS // self._batch) * self._batch
 
     def of(self, num_rows: int) -> int:
         """Return the rows of a unit, of so many to do in its fragment."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -143,7 +145,9 @@ class _Ray:
     def __init__(self, udf: UDF, num_workers: int) -> None:
         self._ray = ray = require("ray", 'executor="ray"')
         if not ray.is_initialized():
-            ray.init()
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "lance is not fork-safe")  # Ray 2.60 forks to start other programs
+                ray.init()
         cpus = ray.cluster_resources().get("CPU", 1)
         self.num_workers = num_workers or max(1, int(cpus / udf.num_cpus))
         self.in_flight = num_workers or 2 * self.num_workers
@@ -167,7 +171,8 @@ class _Ray:
 
     def _told(self, error: BaseException) -> BaseException:
         if isinstance(error, self._losses):
-            return WorkerLostError(f"the Ray worker died ({str(error).partition(chr(10))[0]})")
+            why = re.split(r"[.\n]", str(error), maxsplit=1)[0]
+            return WorkerLostError(f"the Ray worker died ({why})")
         if isinstance(error, self._ray.exceptions.RayTaskError):
             cause: BaseException = error.cause
             return cause

@@ -1,7 +1,7 @@
 """Worker processes of our own, as an executor.
 
 `multiprocessing` with spawn runs the user's script again in each worker and breaks without a main guard; fork breaks
-Lance (research/feasibility.md §6). A worker here imports `lakehouse.features.worker` and never sees the user's script:
+Lance. A worker here imports `lakehouse.features.worker` and never sees the user's script:
 what it runs comes over a pipe. One that dies fails the call it was at, and the next one takes its seat.
 """
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import io
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from lakehouse.errors import InvalidArgumentError, LakehouseError, MediaError, translated
 from lakehouse.media.endings import picture_ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from mmap import mmap
 
     import numpy as np
     import numpy.typing as npt
@@ -121,7 +122,7 @@ def image_info(data: bytes | BinaryIO, *, max_pixels: int = MAX_IMAGE_PIXELS) ->
     return _info(opened(head, max_pixels))
 
 
-def check_image(data: bytes, *, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageInfo:
+def check_image(data: bytes | mmap, *, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageInfo:
     """Read the header and look whether the file is whole, which costs no decoding unless it seems cut.
 
     Marks of the end and lengths are looked at, and the checksums of PNG; a picture that seems cut is decoded to be
@@ -132,9 +133,9 @@ def check_image(data: bytes, *, max_pixels: int = MAX_IMAGE_PIXELS) -> ImageInfo
     MediaError
         As `image_info`, or the file is cut off or damaged.
     """
-    info = image_info(data, max_pixels=max_pixels)
+    info = image_info(data if isinstance(data, bytes) else cast("BinaryIO", data), max_pixels=max_pixels)
     if not picture_ends(data, info.format):
-        decode_image(data, max_pixels=max_pixels)
+        decode_image(data[:], max_pixels=max_pixels)
     return info
 
 

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from mmap import mmap
 
 __all__ = ["container_ends", "picture_ends"]
 
 _EOI = b"\xff\xd9"
 
 
-def picture_ends(data: bytes, format: str) -> bool:  # noqa: A002 - Pillow's word
+def picture_ends(data: bytes | mmap, format: str) -> bool:  # noqa: A002 - Pillow's word
     """Tell whether the bytes of a picture go on to its end; a wrong ``False`` is possible, a decoder must confirm."""
     return _PICTURES[format](data)
 
 
-def _jpeg(data: bytes) -> bool:
+def _jpeg(data: bytes | mmap) -> bool:
     """Look for the end mark behind the start of the scan: an embedded thumbnail has end marks of its own."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
@@ -30,7 +31,7 @@ def _jpeg(data: bytes) -> bool:
     return False
 
 
-def _png(data: bytes) -> bool:
+def _png(data: bytes | mmap) -> bool:
     at = 8
     while at + 12 <= len(data):
         end = at + 8 + int.from_bytes(data[at : at + 4])
@@ -42,11 +43,11 @@ def _png(data: bytes) -> bool:
     return False
 
 
-_PICTURES: dict[str, Callable[[bytes], bool]] = {
+_PICTURES: dict[str, Callable[[bytes | mmap], bool]] = {
     "JPEG": _jpeg,
     "PNG": _png,
     "WEBP": lambda data: int.from_bytes(data[4:8], "little") + 8 <= len(data),
-    "GIF": lambda data: data.endswith(b";"),
+    "GIF": lambda data: data[-1:] == b";",
     "BMP": lambda data: 0 < int.from_bytes(data[2:6], "little") <= len(data),
 }
 

@@ -9,6 +9,7 @@ import json
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from mmap import mmap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,7 +79,7 @@ class Files:
     listing: Listing
     schema: pa.Schema
     fingerprint: str
-    look: Callable[[bytes], Mapping[str, Any]]
+    look: Callable[[bytes | mmap], Mapping[str, Any]]
 
     def count(self) -> int | None:
         """Return the number of files if that is quick to find out."""
@@ -133,7 +134,7 @@ class Files:
             return RowFailure(found.uri, type(error).__name__, _reason(error))
 
 
-def _content(found: Found) -> bytes:
+def _content(found: Found) -> bytes | mmap:
     if found.problem is not None:
         raise found.problem
     data = found.place.read(found)
@@ -177,7 +178,7 @@ def to_array(values: list[Any], data_type: pa.DataType) -> pa.Array:
 
     Arrow's own builder doubles its buffer as it grows: three times the bytes for a moment.
     """
-    if not pa.types.is_large_binary(data_type):
+    if not (values and isinstance(values[0], bytes | mmap)):
         return pa.array(values, data_type)
     ends = np.cumsum([0, *map(len, values)], dtype=np.int64)
     if len(values) == 1:
@@ -188,14 +189,14 @@ def to_array(values: list[Any], data_type: pa.DataType) -> pa.Array:
         for position, value in enumerate(values):
             target[ends[position] : ends[position + 1]] = value
             values[position] = None
-    return pa.LargeBinaryArray.from_buffers(data_type, len(values), [None, pa.py_buffer(ends), buffer])
+    return pa.Array.from_buffers(data_type, len(values), [None, pa.py_buffer(ends), buffer])
 
 
 def files(
     kind: str,
     listing: Listing,
     cells: Sequence[pa.Field],
-    look: Callable[[bytes], Mapping[str, Any]],
+    look: Callable[[bytes | mmap], Mapping[str, Any]],
     *,
     label_from: str | None,
     columns: Sequence[str] | None,

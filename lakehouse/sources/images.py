@@ -12,6 +12,7 @@ from lakehouse.sources.listing import listing
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping, Sequence
+    from mmap import mmap
 
 __all__ = ["read_images"]
 
@@ -74,7 +75,7 @@ def read_images(
     [{'width': 4, 'height': 3, 'label': 'cats'}]
     """
 
-    def look(data: bytes) -> dict[str, Any]:
+    def look(data: bytes | mmap) -> dict[str, Any]:
         info = check_image(data, max_pixels=max_pixels)
         return {
             "image": data,

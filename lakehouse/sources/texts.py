@@ -14,6 +14,7 @@ from lakehouse.sources.listing import listing
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping, Sequence
+    from mmap import mmap
 
 __all__ = ["read_texts"]
 
@@ -72,15 +73,15 @@ def read_texts(
     except LookupError as error:
         raise InvalidArgumentError(f"unknown encoding {encoding!r}; try 'utf-8', 'latin-1', 'cp1252'") from error
 
-    def look(data: bytes) -> dict[str, Any]:
+    def look(data: bytes | mmap) -> dict[str, Any]:
         try:
-            text = data.decode(encoding).removeprefix("\ufeff")
+            text = str(data, encoding).removeprefix("\ufeff")
             as_utf8 = text.encode()
         except UnicodeError as error:
             reason = error.reason if isinstance(error, UnicodeDecodeError | UnicodeEncodeError) else error
             at = f" at byte {error.start:,}" if isinstance(error, UnicodeDecodeError) else ""
             raise DataError(f"not {encoding}: {reason}{at}; give the encoding, as in encoding='latin-1'") from error
-        return {"id": hashlib.sha256(as_utf8).hexdigest(), "text": text, "num_chars": len(text)}
+        return {"id": hashlib.sha256(as_utf8).hexdigest(), "text": as_utf8, "num_chars": len(text)}
 
     found = listing(pattern, _EXTENSIONS, storage_options)
     return files("texts", found, _CELLS, look, label_from=label_from, columns=columns, options={"encoding": encoding})

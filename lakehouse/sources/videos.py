@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
 
 from lakehouse import types
 from lakehouse._optional import require
@@ -16,6 +17,7 @@ from lakehouse.sources.listing import listing
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping, Sequence
+    from mmap import mmap
 
 __all__ = ["read_videos"]
 
@@ -82,9 +84,9 @@ def read_videos(
     return files("videos", found, _CELLS, _look, label_from=label_from, columns=columns, options={})
 
 
-def _look(data: bytes) -> dict[str, Any]:
-    info = video_info(io.BytesIO(data))
-    if not container_ends(io.BytesIO(data)):
+def _look(data: bytes | mmap) -> dict[str, Any]:
+    info = video_info(pa.BufferReader(data))
+    if not container_ends(pa.BufferReader(data)):
         raise MediaError(f"the file is cut off: {info.format} says it is longer than {len(data):,} bytes")
     return {
         "video": data,

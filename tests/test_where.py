@@ -1,0 +1,98 @@
+import datetime as dt
+from decimal import Decimal
+
+import hypothesis.strategies as st
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+import lakehouse as lh
+from lakehouse.errors import FilterError
+from lakehouse.where import any_of, literal, quoted, render
+
+moments = st.datetimes(dt.datetime(1970, 1, 1), dt.datetime(2100, 1, 1))
+COLUMNS = {
+    "s": (pa.string(), st.text(st.characters(exclude_characters="\0"), max_size=8)),
+    "i": (pa.int64(), st.integers(-(2**63) + 1, 2**63 - 1)),
+    "u": (pa.uint64(), st.integers(0, 2**64 - 1)),
+    "f": (pa.float64(), st.floats(allow_nan=False, width=64)),
+    "b": (pa.bool_(), st.booleans()),
+    "y": (pa.binary(), st.binary(max_size=8)),
+    "d": (pa.date32(), st.dates(dt.date(1970, 1, 1), dt.date(2100, 1, 1))),
+    "t": (pa.timestamp("us"), moments),
+    "z": (pa.timestamp("us", "UTC"), moments.map(lambda moment: moment.replace(tzinfo=dt.UTC))),
+    "n": (pa.decimal128(12, 3), st.decimals(-1000, 1000, places=3, allow_nan=False, allow_infinity=False)),
+}
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory):
+    return lh.connect(tmp_path_factory.mktemp("lake"))
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+@settings(max_examples=12, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_a_parameter_finds_exactly_the_rows_that_hold_it(lake, name, data):
+    data_type, strategy = COLUMNS[name]
+    held = data.draw(st.lists(strategy, min_size=1, max_size=6))
+    other = data.draw(strategy)
+    table = lake.create_table(f"t{len(lake.table_names())}", data=pa.table({name: pa.array(held, data_type)}))
+    for value in [*held, other]:
+        assert table.count_rows((f"{name} = $value", {"value": value})) == held.count(value)
+    assert table.count_rows((f"{name} IN $values", {"values": held[:2]})) == sum(v in held[:2] for v in held)
+    lake.drop_table(table.name)
+
+
+@given(st.text(max_size=20))
+def test_no_value_becomes_syntax(value):
+    rendered = render(("a = $v AND b = 'it''s $v'", {"v": value}))
+    assert rendered == f"a = {literal(value)} AND b = 'it''s $v'"
+    assert render(rendered) == rendered  # one quoted run: nothing in it ends it, is a parameter or a comment
+
+
+@pytest.mark.parametrize("text", ["a = 1; DELETE", "a = 1 -- rest", "a = 1 /* rest */"])
+def test_what_lances_parser_would_drop_is_refused(text):
+    with pytest.raises(FilterError, match="one expression without comments"):
+        render(text)
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("  ", "empty"),
+        (("a = $nmae", {"name": 1}), r"no value for \$nmae.*did you mean 'name'"),
+        (("a = $x", {"x": 1, "y": 2}), r"\$y is given but not used"),
+        (("a = $x", {"x": object()}), "type object"),
+        (("a = $x", {"x": {"b": 1}}), "type dict"),
+        (("a IN $x", {"x": []}), "empty list"),
+        (("a = $x", {"x": Decimal("NaN")}), "type Decimal"),
+    ],
+)
+def test_mistakes_are_named(where, message):
+    with pytest.raises(FilterError, match=message):
+        render(where)
+
+
+def test_numpy_scalars_are_values():
+    assert [literal(v) for v in (np.int8(3), np.float32(0.5), np.bool_(True), np.str_("a"))] == [
+        "3",
+        "0.5",
+        "true",
+        "'a'",
+    ]
+
+
+def test_nan_and_infinity_are_found(lake):
+    table = lake.create_table("floats", data=pa.table({"f": [float("nan"), float("inf"), 1.0]}))
+    assert table.count_rows(("f = $v", {"v": float("inf")})) == 1
+    assert table.count_rows(("f = $v", {"v": float("nan")})) == 1
+
+
+def test_any_name_can_be_quoted(lake):
+    name = 'it\'s a `name` "here"'
+    table = lake.create_table("names", data=pa.table({"x": [1, 2]}))
+    table.rename_column("x", name.replace("`", ""))
+    assert table.count_rows(f"{quoted(table.schema.names[0])} = 1") == 1
+    assert table.count_rows(any_of(table.schema.names[0], [1, 2, 3])) == 2

@@ -188,14 +188,16 @@ def has_landed(table: Location, version: int, files: frozenset[str]) -> bool:
     now = newest(table)
     if now.version == version or files & data_files(now):
         return True
+    # Clean-up takes older versions first. So if ours is gone, it was one of the line; and if ours is there and the next
+    # one is gone, ours was written after the clean-up, under a number that had been used before.
+    if transaction_of(now, version) is None:
+        return True
     try:
         following = now.checkout_version(version + 1)
     except (OSError, ValueError) as error:
         if classify(error) is not Outcome.GONE:
             raise
-        # Clean-up takes older versions first. Where ours is there and the next one is not, ours was written after
-        # the clean-up, under a number that had been used before.
-        return transaction_of(now, version) is None
+        return False
     return bool(files & data_files(following)) or _took_away(now, version, files)
 
 

@@ -10,8 +10,8 @@ import PIL.Image
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from killing import run_and_kill
-from seeded import pictures
+from tests.killing import run_and_kill
+from tests.seeded import pictures
 
 import lakehouse as lh
 from lakehouse import commit

@@ -127,16 +127,31 @@ durations = st.lists(st.floats(1e-6, 1e4), max_size=20)
 
 @given(st.integers(1, 10**8), st.integers(1, 64), st.sampled_from([square, tens]), durations)
 def test_units_hold_whole_batches_and_leave_some_for_every_worker(num_rows, num_workers, udf, seconds):
-    size = UnitSize(udf, num_workers)
-    even = -(-num_rows // num_workers)
+    size, waiting, batch = UnitSize(udf, num_workers), num_rows, udf.batch_size or 1
+    even, largest = -(-num_rows // num_workers), 0
     for each in seconds:
-        before = size.of(num_rows)
-        assert 1 <= before <= min(even, 65_536)
-        assert udf is square or before % 10 == 0 or before == even
-        size.took(before, each)
-        after = size.of(num_rows)
-        assert after <= max(4 * before, udf.batch_size or 1)
-        assert int(after * each / before) <= 5 or after <= (udf.batch_size or 1)
+        rows = size.of(waiting, num_rows)
+        largest = max(largest, 4 * rows)
+        assert 1 <= rows <= min(even, 65_536)
+        assert rows % batch == 0 or rows == even
+        waiting = max(waiting - rows, 1)
+        size.took(rows, each)
+        after = size.of(waiting, num_rows)
+        assert after <= max(4 * rows, largest, batch)
+        assert int(after * each / rows) <= 2 or after <= batch
+
+
+@given(st.integers(1, 10**6), st.integers(1, 16), st.floats(1e-6, 10))
+def test_the_last_units_are_small_and_not_many(num_rows, num_workers, row_s):
+    size, waiting, units = UnitSize(square, num_workers), num_rows, []
+    while waiting:
+        units.append(min(waiting, size.of(waiting, num_rows)))
+        waiting -= units[-1]
+        size.took(units[-1], units[-1] * row_s)
+    assert units[-1] * row_s <= 0.1 or units[-1] == 1
+    best = num_rows * row_s / num_workers
+    assert max(units) * row_s <= max(best, 2.0)
+    assert len(units) <= 10 + num_rows * row_s + 41 * num_workers + num_rows / 1000
 
 
 @given(st.integers(1, 5000))

@@ -1,5 +1,4 @@
 import datetime as dt
-import multiprocessing
 import threading
 
 import pyarrow as pa
@@ -236,27 +235,25 @@ def test_an_upsert_of_nothing_is_no_version(table):
     assert upsert(table).execute([]).version == table.version == 2
 
 
-def _upsert(uri, n, barrier):
-    table = lh.connect(uri).open_table("t")
-    for round_number in range(3):
-        barrier.wait()
-        upsert(table).execute([{"id": f"k{key}", "x": 10 * n + round_number, "y": 0} for key in range(4, 12)])
-
-
 def test_concurrent_upserts_of_the_same_keys_insert_each_once(lake, table):
-    context = multiprocessing.get_context("forkserver")
-    barrier = context.Barrier(4)
-    processes = [context.Process(target=_upsert, args=(lake.uri, n, barrier)) for n in range(4)]
-    for process in processes:
-        process.start()
+    barrier, keys = threading.Barrier(6), range(4, 12)
+
+    def write(n):
+        own = lake.open_table("t")
+        for round_number in range(3):
+            barrier.wait()
+            upsert(own).execute([{"id": f"k{key}", "x": 10 * n + round_number, "y": 0} for key in keys])
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
     for _ in range(3):  # and another writer, who does not know us
         lance.write_dataset(pa.table({"id": ["foreign"], "y": pa.array([0], pa.int64())}), table.uri, mode="append")
         lance.dataset(table.uri).delete("id = 'foreign'")
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0] * 4
-    keys = table.to_arrow(["id"])["id"].to_pylist()
-    assert sorted(keys) == sorted({f"k{n}" for n in range(12)})
+    for thread in threads:
+        thread.join()
+    assert sorted(by_key(table, "x")) == sorted({f"k{n}" for n in range(12)})
+    assert len(table) == 12
 
 
 def test_concurrent_updates_are_each_applied_once(lake, table):

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Dispatch", "UnitSize"]
 
-_UNIT_S = 5.0  # long enough that handing over costs nothing, short enough for a bar to move and for sharing out evenly
+_UNIT_S = 2.0  # long enough that handing over costs nothing, short enough for a bar to move
+_LEAST = (
+    40  # a unit is not cut to less than this part of that, or handing over costs more than waiting for the last one
+)
 _FIRST_ROWS, _GROWTH = 16, 4  # nobody knows beforehand how slow a function is
 _MOST_ROWS = 65_536
-_EACH = 4  # units of a fragment for each worker at the least, as rows take differently long
+_EACH = 4  # units left for each worker, smaller and smaller ones, so that all end at about the same time
 # Deaths with nothing computed in between after which no row is at fault but the function, the machine or the job.
 # A row at fault takes five, and its neighbours may be like it.
 _DEATHS = 32
@@ -41,16 +44,30 @@ class UnitSize:
         self._num_workers = num_workers
         self._fitting = -(-_FIRST_ROWS // self._batch) * self._batch
 
-    def of(self, num_rows: int) -> int:
-        """Return the rows of a unit, of so many to do in its fragment."""
-        share = min(_MOST_ROWS, -(-num_rows // (_EACH * self._num_workers)))
-        # Too few rows for that many whole batches: then each worker has its part of them.
-        most = min(-(-share // self._batch) * self._batch, -(-num_rows // self._num_workers))
-        return max(1, min(self._fitting, most))
+    @property
+    def fitting(self) -> int:
+        """Rows that take about the time a unit should."""
+        return self._fitting
+
+    def of(self, waiting: int, fragment_rows: int) -> int:
+        """Return the rows of the next unit.
+
+        Parameters
+        ----------
+        waiting
+            Rows that no worker has begun.
+        fragment_rows
+            Rows to do in the unit's fragment, begun or not.
+        """
+        share = max(-(-waiting // (_EACH * self._num_workers)), self._fitting // _LEAST)
+        # Too few rows for a whole batch each: then each worker has its part of one.
+        even = -(-max(waiting, fragment_rows) // self._num_workers)
+        return max(1, min(self._fitting, -(-share // self._batch) * self._batch, even))
 
     def took(self, num_rows: int, seconds: float) -> None:
         """Learn from a unit how large the next ones should be."""
-        rows = min(int(num_rows * _UNIT_S / max(seconds, 1e-9)), num_rows * _GROWTH, _MOST_ROWS)
+        most = min(max(self._fitting, num_rows * _GROWTH), _MOST_ROWS)
+        rows = min(int(num_rows * _UNIT_S / max(seconds, 1e-9)), most)
         self._fitting = max(rows // self._batch, 1) * self._batch
 
 
@@ -70,12 +87,12 @@ class Dispatch:
         self._again: deque[Unit] = deque()
         self._rows: deque[tuple[Unit, int]] = deque()  # what is left of a fragment, and how much it was
         self._flying: dict[Future[UnitResult], Unit] = {}
-        self._deaths = 0
+        self._waiting = self._deaths = 0
 
     @property
     def hungry(self) -> bool:
-        """Whether more could be under way."""
-        return not self._rows and not self._again and len(self._flying) < self._runner.in_flight
+        """Whether less is waiting than the workers could be given next."""
+        return self._waiting < self._runner.in_flight * self._size.fitting
 
     @property
     def idle(self) -> bool:
@@ -86,6 +103,7 @@ class Dispatch:
         """Have rows of a fragment computed after what was added before."""
         if rows.num_rows:
             self._rows.append((rows, rows.num_rows))
+            self._waiting += rows.num_rows
             self._fill()
 
     def wait(self) -> None:
@@ -119,10 +137,12 @@ class Dispatch:
         if not self._rows:
             return None
         rows, fragment_rows = self._rows.popleft()
-        cut = self._size.of(fragment_rows)
+        cut = self._size.of(self._waiting, fragment_rows)
         if rows.num_rows > cut:
             self._rows.appendleft((rows.only(slice(cut, None)), fragment_rows))
-        return rows.only(slice(cut))
+        unit = rows.only(slice(cut))
+        self._waiting -= unit.num_rows
+        return unit
 
     def _after_death(self, unit: Unit, error: WorkerLostError) -> None:
         """Try the rest in smaller units, until the row at fault stands alone."""

@@ -49,7 +49,7 @@ class Budget:
     """
 
     timeout_s: float = 120.0
-    first_wait_s: float = 0.01  # a metadata commit takes about 10 ms on a local disk (research/reliability.md e14)
+    first_wait_s: float = 0.01  # a metadata commit takes about 10 ms on a local disk
     longest_wait_s: float = 1.0
 
     def waits(self) -> Iterator[float]:

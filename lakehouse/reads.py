@@ -1,7 +1,7 @@
 """Point reads and scans of one snapshot, with media as bytes.
 
 Rows are read by row id. Lance's `take(offsets)` costs 250 to 2,000 times as much CPU after a small delete, drops
-out-of-range offsets and panics on an unknown column (research/loader.md §0.2), so offsets are mapped to row ids
+out-of-range offsets and panics on an unknown column, so offsets are mapped to row ids
 here, names are checked first, and every read counts what came back.
 """
 

@@ -132,7 +132,7 @@ class MergeInsert:
                 builder = builder.when_matched_update_all()
             if self.insert:
                 builder = builder.when_not_matched_insert_all()
-            # Through a scalar index concurrent upserts insert the same key twice (research/reliability.md e17).
+            # Through a scalar index concurrent upserts insert the same key twice.
             done = builder.use_index(False).conflict_retries(0).execute(_physical(dataset, table, changed))
             return int(done["num_inserted_rows"] + done["num_updated_rows"])
 

@@ -16,7 +16,7 @@ from lakehouse.errors import FilterError, closest
 Where: TypeAlias = "str | tuple[str, Mapping[str, Any]]"
 
 # A quoted run is passed over whole; what is left can be a parameter, or the end of what Lance would read:
-# text after ';' or '--' is dropped by its parser without a word (research/reliability.md §7, row 4).
+# text after ';' or '--' is dropped by its parser without a word.
 _TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\$(?P<name>\w+)|(?P<stop>;|--|/\*)""")
 
 

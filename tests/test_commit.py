@@ -55,7 +55,7 @@ def test_a_commit_is_in_the_history_with_who_and_what(place, monkeypatch):
     assert (done.version, done.id, done.attempts) == (2, "abc", 1)
     dataset = lance.dataset(place.uri)
     properties = commit.transaction_of(dataset, 2).transaction_properties
-    assert properties[commit.AUTHOR], properties["job"] == ("ada", "j")
+    assert (properties[commit.AUTHOR], properties["job"]) == ("ada", "j")
     assert (commit.id_of(dataset, 2), commit.id_of(dataset, 1)) == ("abc", None)
     assert commit.find(place, "abc", 0) == 2
     assert commit.find(place, "abc", 2) is None

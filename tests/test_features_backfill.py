@@ -10,14 +10,14 @@ import PIL.Image
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from tests.killing import run_and_kill
-from tests.seeded import pictures
 
 import lakehouse as lh
 from lakehouse import commit
 from lakehouse._lance import lance
 from lakehouse.errors import BackfillError, ConflictError, InvalidArgumentError, SchemaError
 from lakehouse.features import job, landing, staging
+from tests.killing import run_and_kill
+from tests.seeded import pictures
 
 ROWS, FRAGMENTS = 40, 3
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 import lakehouse as lh
-from lakehouse.errors import BackfillError, InvalidArgumentError
+from lakehouse.errors import BackfillError, InvalidArgumentError, UnsupportedTableError
 
 
 @lh.udf(pa.int64())
@@ -222,6 +222,16 @@ def test_any_executor_computes(lake, make):
         assert result.num_filled == 1000
         assert executor.submit(abs, -1).result() == 1  # it is left as it was
     assert filled(table, "square") == {x: x * x for x in range(1000)}
+
+
+@pytest.mark.filterwarnings("ignore:lance is not fork-safe", "ignore:This process .* is multi-threaded")
+def test_forked_workers_are_refused_with_the_way_out(lake):
+    table = numbers(lake, square)
+    with (
+        ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as executor,
+        pytest.raises(UnsupportedTableError, match="spawn"),
+    ):
+        table.backfill("square", udf=square, executor=executor, progress=False)
 
 
 def test_an_executor_that_a_death_breaks_keeps_what_was_computed(lake):

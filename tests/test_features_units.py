@@ -12,6 +12,7 @@ import lakehouse as lh
 from lakehouse.errors import BackfillError
 from lakehouse.features import checkpoints, staging
 from lakehouse.features.dispatch import Dispatch, UnitSize
+from lakehouse.features.spread import Spread
 from lakehouse.features.units import Unit, UnitResult, run_unit, save_lost, unsaved
 from lakehouse.features.workers import WorkerLostError
 
@@ -149,8 +150,7 @@ def test_the_last_units_are_small_and_not_many(num_rows, num_workers, row_s):
         waiting -= units[-1]
         size.took(units[-1], units[-1] * row_s)
     assert units[-1] * row_s <= 0.1 or units[-1] == 1
-    best = num_rows * row_s / num_workers
-    assert max(units) * row_s <= max(best, 2.0)
+    assert all(rows * row_s <= 2.0 or rows == 1 for rows in units[1:])
     assert len(units) <= 10 + num_rows * row_s + 41 * num_workers + num_rows / 1000
 
 
@@ -218,3 +218,25 @@ def test_a_function_that_workers_always_die_of_ends_the_job():
     with pytest.raises(BackfillError, match="workers died one after the other with nothing computed, at last: killed"):
         dispatched(runner, plain_unit(5000))
     assert runner.deaths < 50
+
+
+class Forgetful:
+    """Says that units are done and saves nothing, as if somebody removed it."""
+
+    num_workers, in_flight = 2, 4
+
+    def submit(self, unit):
+        future = Future()
+        future.set_result(UnitResult(unit.num_rows, 1e-3))
+        return future
+
+
+def test_values_that_somebody_removed_are_missed_and_not_waited_for(lake):
+    table = table_with(lake, square)
+    snapshot, unit = table.snapshot(), unit_of(table)
+    feature = snapshot.features["square"]
+    spread = Spread(feature, Dispatch(Forgetful(), UnitSize(square, 2)))
+    fragment = snapshot.dataset.get_fragment(unit.fragment_id)
+    schema = checkpoints.part_schema(feature, snapshot.physical)
+    with pytest.raises(BackfillError, match="200 rows of 'square' were computed and what was kept of them is gone"):
+        list(spread.run(snapshot, fragment, unit.row_ids, unit.offsets, schema))

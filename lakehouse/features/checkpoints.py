@@ -4,7 +4,7 @@ A part is bound to the feature's token and generation, to the code that computed
 from, and to the fingerprint of the inputs of its fragment: the paths and column indices of their data files, which
 never change once written. Where a fragment is not what it was (compacted, an input updated), its rows are found by
 stable row id and their inputs are compared, then and now. Never pickle, never keyed by fragment and batch alone:
-pylance's own checkpoint is, and stored 199 of 300 values of another function (research/reliability.md e3b).
+pylance's own checkpoint is, and stored 199 of 300 values of another function.
 """
 
 from __future__ import annotations

@@ -278,7 +278,8 @@ class Job:
     def _record(self, ids: Ids) -> str:
         """Write down the failures of these rows before they are a version, so that a kill loses none."""
         run = f"{self._feature.token}-{uuid.uuid4().hex}"
-        told = [self._failures.pop(row_id) for row_id in np.intersect1d(ids, list(self._failures)).tolist()]
+        failed = np.fromiter(self._failures, dtype=np.uint64)
+        told = [self._failures.pop(row_id) for row_id in failed[np.isin(failed, ids)].tolist()] if len(failed) else []
         if told and self._options.on_error == "record":
             lake, table = self._snapshot.lake, self._snapshot.name
             before = failures.attempts(lake, table, self._feature.token, ids)

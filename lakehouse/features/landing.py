@@ -1,8 +1,8 @@
 """Staged files become a version, if the ground they were made for is still there.
 
-`DataReplacement` takes a file only where all its fields are in a fragment's files or none is (research/feasibility.md
-§3, A). Where some are, because others appended the value without its stamp or added a dropped column again, the absent
-ones are covered with an all-NULL file first.
+`DataReplacement` takes a file only where all its fields are in a fragment's files or none is. Where some are, because
+others appended the value without its stamp or added a dropped column again, the absent ones are covered with an
+all-NULL file first.
 """
 
 from __future__ import annotations

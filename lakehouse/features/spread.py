@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from lakehouse.errors import BackfillError
 from lakehouse.features import checkpoints, executors
 from lakehouse.features.compute import Compute, Expression, Function, function_of
 from lakehouse.features.dispatch import Dispatch, UnitSize
@@ -104,3 +105,8 @@ class Spread:
             left = left[~np.isin(left, there)]
             if wanted.any():
                 yield part.take(pa.array(first[wanted]))
+            if len(left) and self._dispatch.idle:
+                raise BackfillError(
+                    f"{len(left)} rows of {self._feature.name!r} were computed and what was kept of them is gone: "
+                    "somebody else filled or dropped the column meanwhile; look at it and run it again"
+                )

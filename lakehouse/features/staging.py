@@ -227,7 +227,7 @@ def _bare(field: pa.Field) -> pa.Field:
 
 
 def _verify(snapshot: Snapshot, name: str, physical_rows: int, schema: pa.Schema) -> int:
-    """Read the file back before any version names it: Lance takes one of any length (reliability.md §0.4)."""
+    """Read the file back before any version names it: Lance takes one of any length."""
     location = snapshot.location
     with translated(f"verifying the new file of {schema.names[0]!r}"):
         reader = lance.file.LanceFileReader(

@@ -54,8 +54,8 @@ class Todo:
         if self._only is None:
             counts.update({f.fragment_id: f.count_rows() for f in fragments if self._is_untouched(f)})
         for _, addresses in self._scan([f for f in fragments if f.fragment_id not in counts]):
-            found, numbers = np.unique(addresses >> np.uint64(32), return_counts=True)
-            counts.update(dict(zip(found.tolist(), numbers.tolist(), strict=True)))
+            numbers = np.bincount((addresses >> np.uint64(32)).astype(np.int64))
+            counts.update({int(number): int(numbers[number]) for number in np.flatnonzero(numbers)})
         chosen = []
         for fragment in fragments:
             num_rows = counts[fragment.fragment_id]

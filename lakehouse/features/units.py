@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from lakehouse._lance import check_process
 from lakehouse.features import checkpoints
 from lakehouse.features.calls import CellError
 from lakehouse.features.compute import Function, part_of
@@ -92,7 +93,14 @@ class UnitResult:
 
 
 def run_unit(unit: Unit, udf: UDF) -> UnitResult:
-    """Compute a unit, saving each batch."""
+    """Compute a unit, saving each batch.
+
+    Raises
+    ------
+    UnsupportedTableError
+        This process was forked.
+    """
+    check_process()
     began = time.perf_counter()
     place = _Place.of(unit)
     function = Function(place.feature, udf)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAX_MEDIA_NBYTES = 2 << 30  # what fits beside a job on a laptop; batches stream beyond it
 _SCAN_ROWS = 8192
-_SCAN_MEDIA_NBYTES = 8 << 20  # research/feasibility.md §7: batches of 2 to 8 MB were fastest and bounded memory
+_SCAN_MEDIA_NBYTES = 8 << 20  # batches of 2 to 8 MB were fastest and bounded memory
 # Reads of so few rows are not worth a look at sizes first, unless the caller set a limit of their own below this.
 _FEW_BLOBS, _FEW_INLINE, _LOW_LIMIT = 8, 256, 256 << 20
 _SAMPLED_FRAGMENTS, _SAMPLED_ROWS = 8, 32

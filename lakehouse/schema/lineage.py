@@ -26,7 +26,7 @@ FEATURE = b"lakehouse:feature"  # on a stamp: the record, as JSON
 
 TODO = 0
 """The stamp of a row whose value was never computed or is no longer true. A NULL stamp means the same; what is
-written is 0, because mixed NULLs cost 200 KB per 100 k rows and zeros 11 to 15 KB (research/feasibility.md, E)."""
+written is 0, because mixed NULLs cost 200 KB per 100 k rows and zeros 11 to 15 KB."""
 
 Kind = Literal["udf", "sql"]
 

@@ -1,7 +1,7 @@
 """Messages of Lance, DuckDB and object stores: what they mean, and how they may be shown.
 
-Lance 14.0.2 gives most errors as a bare `OSError` or `ValueError`, by operation, so the text decides
-(research/reliability.md, "Errors"); `tests/test_errors.py` provokes each for real.
+Lance 14.0.2 gives most errors as a bare `OSError` or `ValueError`, by operation, so the text decides;
+`tests/test_errors.py` provokes each for real.
 """
 
 from __future__ import annotations

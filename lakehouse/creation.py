@@ -75,5 +75,5 @@ def create(location: Location, columns: pa.Schema, rows: pa.RecordBatchReader | 
             data_storage_version=_FILE_FORMAT,
             enable_stable_row_ids=True,
             enable_v2_manifest_paths=True,
-            auto_cleanup_options=None,  # DESIGN.md: clean-up is a decision of the team, never a side effect of a write
+            auto_cleanup_options=None,  # clean-up is a decision of the team, never a side effect of a write
         )

@@ -416,7 +416,7 @@ def test_every_verb_has_help_with_an_example_and_json():
         assert f"\n## {verb}" in page
         assert "Example" in call(verb, "--help").stdout or verb in ("schema", "feature")
     sections = page.split("\n## ")[1:]
-    assert all("`--json`" in section and "```\nlakehouse " in section for section in sections)
+    assert all("`--json`" in section and "```text\nlakehouse " in section for section in sections)
 
 
 def test_the_reference_page_is_current():

@@ -612,7 +612,7 @@ def test_pictures_are_decoded_for_the_function(lake, storage):
         (pa.large_binary(), lambda x: bytes([x]) * x),
         (pa.dictionary(pa.int32(), pa.string()), lambda x: "ab"[x % 2]),
     ],
-    ids=str,
+    ids=["vector", "struct", "list of structs", "bytes", "dictionary"],
 )
 def test_nested_outputs_keep_their_values_through_partial_fills(table, data_type, function):
     udf = lh.udf(data_type, version="1")(lambda x: None if x % 5 == 0 else function(x))

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     Group: TypeAlias = list[tuple[staging.Staged, Ids]]
 
 # One commit when the job is short; a longer one shows its work at each third, and at least once a minute: every
-# commit rewrites the manifest (DESIGN.md, "How a column is filled", 5).
+# commit rewrites the manifest.
 _THIRD_AFTER_S = 10.0
 _COMMIT_EVERY_S = 60.0
 _RATE_FROM = 100  # computed rows; a share of fewer says little

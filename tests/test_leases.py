@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from killing import run_and_kill
+from tests.killing import run_and_kill
 
 from lakehouse import leases
 from lakehouse.errors import ConflictError, StorageError

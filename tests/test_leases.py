@@ -4,12 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from tests.killing import run_and_kill
 
 from lakehouse import leases
 from lakehouse.errors import ConflictError, StorageError
 from lakehouse.leases import EXPIRES_S, Owner, holder, holders, lease
 from lakehouse.location import Location
+from tests.killing import run_and_kill
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,8 +114,9 @@ def _acquire(folder: Location, file: str, me: Owner, what: str) -> None:
     if folder.put_if_absent(file, _encode(me)):
         return
     owner = _read(folder, file)
-    if owner is None:
-        raise ConflictError(f"{what} was ended by somebody else at this moment; look at the table and call again")
+    if owner is None:  # released at this moment
+        _acquire(folder, file, me, what)
+        return
     if not owner.is_gone(time.time()):
         raise ConflictError(f"{what} is being done by {owner}; wait for it to end, or stop that process and call again")
     # The owner is gone, and its file would be removed by each who finds it, fresh ones of each other too. So of all
@@ -146,9 +147,10 @@ def _holds(folder: Location, file: str, owner: Owner) -> bool:
 
 def _read(folder: Location, file: str) -> Owner | None:
     try:
-        return Owner(**json.loads(folder.read_bytes(file)))
+        raw = json.loads(folder.read_bytes(file))
     except FileNotFoundError:
         return None
+    return Owner(**{each.name: raw[each.name] for each in fields(Owner)})  # a newer release may say more
 
 
 def _encode(owner: Owner) -> bytes:

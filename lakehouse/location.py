@@ -81,7 +81,8 @@ class Location:
     def _reaching(self, verb: str, name: str) -> Iterator[str]:
         """Give the path of a name; a missing file is for the caller, any other error is told as ours."""
         absent: FileNotFoundError | None = None
-        with translated(f"{verb} {clean(f'{self.uri}/{name}'.rstrip('/'))}"):
+        whole = f"{self.uri}/{name}".rstrip("/")
+        with translated(f"{verb} {whole if self.is_local else clean(whole)}"):
             try:
                 yield str(self.path / name) if self.is_local else f"{self._remote[1]}/{name}".rstrip("/")
             except FileNotFoundError as error:

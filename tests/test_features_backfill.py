@@ -284,6 +284,65 @@ def test_a_column_has_one_filler_at_a_time_and_the_second_is_told_who(lake, tabl
     assert table.features()["state"].to_pylist() == ["fresh"]
 
 
+def before_the_very_commit(monkeypatch, action):
+    """Run `action` once, after the last look of a fill at the table and before its commit."""
+    real = lance.LanceDataset.commit
+
+    def first_the_others(*args, **options):
+        monkeypatch.setattr(lance.LanceDataset, "commit", real)
+        action()
+        return real(*args, **options)
+
+    monkeypatch.setattr(lance.LanceDataset, "commit", first_the_others)
+
+
+@pytest.mark.parametrize("filled_before", [False, True])
+@pytest.mark.parametrize(
+    "others",
+    [
+        lambda t: t.update("id IN (3, 50)", values_sql={"x": "x + 1000"}),
+        lambda t: t.merge_insert("id").when_matched_update_all().execute([{"id": 3, "x": -1}]),
+        lambda t: t.delete(f"id < {ROWS}"),
+        lambda t: t.delete("x % 7 = 0"),
+        compacted,
+        lambda t: t.add_columns({"g": "f + 1"}),
+        lambda t: (t.add_columns({"g": "coalesce(f, 0) + 1"}), fill(t, "g")),
+    ],
+    ids=["update", "upsert", "delete a fragment", "delete", "compaction", "dependent declared", "dependent filled"],
+)
+def test_no_wrong_value_is_called_true_whoever_is_first_by_a_hair(monkeypatch, table, others, filled_before):
+    table.add_columns({"f": tripled})
+    newer = tripled
+    if filled_before:
+        fill(table, "f", udf=tripled)
+        newer = lh.udf(pa.int64(), version="2")(lambda x: 3 * x)
+        table.alter_udf("f", newer)
+    before_the_very_commit(monkeypatch, lambda: others(table))
+    fill(table, "f", udf=newer)
+    assert table.features()["state"][0].as_py() == "fresh"
+    check_true(table)
+    if "g" in table.schema.names:
+        assert table.features()["state"][1].as_py() in ("declared", "stale(inputs)")
+        fill(table, "g")
+        check_true(table, "g", lambda x: 3 * x + 1)
+
+
+def test_a_dependent_filled_while_its_input_is_filled_anew_does_not_keep_the_old_one(monkeypatch, table):
+    table.add_columns({"f": tripled})
+    table.add_columns({"g": "f + 1"})
+    fill(table, "f", udf=tripled)
+    newer = lh.udf(pa.int64(), version="2")(lambda x: 5 * x)
+
+    def refill():
+        table.alter_udf("f", newer)
+        fill(table, "f", udf=newer)
+
+    before_the_very_commit(monkeypatch, refill)
+    fill(table, "g")
+    assert table.features()["state"].to_pylist() == ["fresh", "fresh"]
+    check_true(table, "g", lambda x: 5 * x + 1)
+
+
 # Features of features
 
 

@@ -135,7 +135,9 @@ class _Run:
                 arguments.append(items)
                 for at, error in broken.items():
                     self.fail(int(rows[at]), error)
-            good = np.array([row not in self.errors for row in rows.tolist()])
+            good = np.ones(len(rows), dtype=np.bool_)
+            if self.errors:
+                good = np.array([row not in self.errors for row in rows.tolist()])
             if not good.all():
                 arguments = [_pick(items, np.flatnonzero(good)) for items in arguments]
             self.call(rows[good], arguments)

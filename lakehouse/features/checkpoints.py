@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 ROW_ID, OFFSET, FAILED, ERROR, MESSAGE = "_row_id", "_offset", "_failed", "_error", "_message"
 _SUFFIX = ".arrow"
+_MAPPED_NBYTES = 1 << 20  # opening a smaller one again costs more than it gives back
 
 
 def fingerprint(fragment: Any, field_ids: Collection[int]) -> str:
@@ -82,14 +83,14 @@ class Checkpoints:
         Returns
         -------
         pyarrow.Table
-            The part as it was kept, memory-mapped where the lake is local.
+            The part; a large one memory-mapped where the lake is local, so that a fragment's vectors need no memory.
         """
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, part.schema) as writer:
             writer.write_table(part)
         name = f"{inputs}/{self._version}-{uuid.uuid4().hex}{_SUFFIX}"
         self._folder.write_bytes(name, sink.getvalue(), durable=False)
-        kept = self._open(name)
+        kept = self._open(name) if self._folder.is_local and part.nbytes >= _MAPPED_NBYTES else None
         return part if kept is None else kept
 
     def load(self, inputs: str, schema: pa.Schema, seen: set[str] | None = None) -> pa.Table:
@@ -120,6 +121,10 @@ class Checkpoints:
         for inputs in self._folder.listdir():
             if inputs not in known:
                 yield from self._parts(inputs, schema, set())
+
+    def is_empty(self) -> bool:
+        """Whether nothing is kept."""
+        return not self._folder.listdir()
 
     def drop(self, inputs: str) -> None:
         """Forget a fragment whose values are committed."""

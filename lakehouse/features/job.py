@@ -77,6 +77,7 @@ class Job:
         self._options = options
         self._failures: dict[int, RowFailure] = {}
         self._seen = self._seen_failed = self._rounds = 0
+        self._last_message = ""
         self._result = BackfillResult(snapshot.version)
         self._committed = time.monotonic()
         self._move_to(snapshot)
@@ -162,7 +163,7 @@ class Job:
             yield self._finish(begun.popleft(), tracker)
 
     def _stranded(self) -> Stranded:
-        if not self._compute.worth_keeping:
+        if not self._compute.worth_keeping or self._checkpoints.is_empty():
             return Stranded(self._snapshot, self._feature, self._schema, ())
         known = {checkpoints.fingerprint(f, self._inputs) for f in self._snapshot.dataset.get_fragments()}
         parts = self._checkpoints.stranded(known, self._schema)
@@ -194,6 +195,7 @@ class Job:
             tracker.advance(part.num_rows, failed=self._look_at(part))
         failed = self._feature.done if self._options.on_error == "null" else self._feature.failed
         values = pa.concat_tables(parts)
+        assert values.num_rows == len(begun.ids)
         return staging.stage(self._snapshot, self._feature, begun.fragment, values, failed), begun.ids
 
     def _kept(self, inputs: str, ids: Ids, offsets: Offsets, stranded: Stranded) -> pa.Table:
@@ -228,6 +230,7 @@ class Job:
             self._failures[row_id] = RowFailure(
                 key, row[checkpoints.ERROR], row[checkpoints.MESSAGE], self._feature.name, row_id
             )
+        self._last_message = bad[checkpoints.MESSAGE][-1].as_py()
         if self._options.on_error == "raise":
             raise BackfillError(
                 f"{self._feature.name!r} failed on row {keys[0]}: {bad[checkpoints.MESSAGE][0]}; what was computed "
@@ -239,10 +242,9 @@ class Job:
     def _check_rate(self, least: int) -> None:
         rate = self._options.max_error_rate
         if rate is not None and self._seen >= least and self._seen_failed > rate * self._seen:
-            last = next(reversed(self._failures.values())).message
             raise BackfillError(
                 f"{self._feature.name!r} failed on {self._seen_failed} of {self._seen} rows, more than "
-                f"max_error_rate={rate}; the last one: {last}"
+                f"max_error_rate={rate}; the last one: {self._last_message}"
             )
 
     def _called(self, rows: pa.Table) -> list[str]:

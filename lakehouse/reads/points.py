@@ -1,0 +1,150 @@
+"""Rows by id, position or key, order and repeats kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from lakehouse import types
+from lakehouse.errors import InvalidArgumentError, RowNotFoundError, translated
+from lakehouse.media import sizes
+from lakehouse.media.blobs import read_blobs
+from lakehouse.media.sizes import MAX_MEDIA_NBYTES
+from lakehouse.reads.rowids import ROW_ID, row_ids_at, row_ids_of_keys, whole_numbers
+from lakehouse.reads.scans import recoded, schema_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import numpy.typing as npt
+
+    from lakehouse.reads.rowids import RowIds
+    from lakehouse.snapshot import Snapshot
+
+
+def take_row_ids(
+    snapshot: Snapshot,
+    row_ids: Sequence[int] | RowIds,
+    columns: Iterable[str] | None = None,
+    *,
+    max_media_nbytes: int | None = MAX_MEDIA_NBYTES,
+) -> pa.Table:
+    """Read rows by row id, order and repeats kept.
+
+    Parameters
+    ----------
+    snapshot
+        The version to read.
+    row_ids
+        Whole numbers, as `row_ids` and ``_rowid`` give them.
+    columns
+        Names; None means all.
+    max_media_nbytes
+        Refuse to read more media than this; None for no limit.
+
+    Raises
+    ------
+    RowNotFoundError
+        An id that is not in this version.
+    ResourceLimitError
+        The media of these rows are larger than `max_media_nbytes`.
+    """
+    names = snapshot.columns(columns)
+    given = whole_numbers(row_ids, "row ids")
+    if (given < 0).any():
+        raise RowNotFoundError(f"no row of {snapshot.name!r} has the row id {given.min()}; they are 0 or more")
+    ids = given.astype(np.uint64)
+    if len(ids) == 0:
+        return schema_of(snapshot, names).empty_table()
+    sizes.check_rows(snapshot, names, ids, max_media_nbytes)
+    blobs = [name for name in names if types.is_blob(snapshot.schema.field(name))]
+    plain = [name for name in names if name not in blobs]
+    with translated(f"reading {len(ids)} rows of {snapshot.name!r}"):
+        # Asked for without a plain column, Lance returns no rows at all: then the row id stands in.
+        table = snapshot.dataset._take_rows(ids, columns=plain or [ROW_ID])  # noqa: SLF001 - the only take by row id
+    if table.num_rows != len(ids):
+        raise _missing_rows(snapshot, ids)
+    columns_read = {name: table[name] for name in plain}
+    for name in blobs:
+        columns_read[name] = pa.chunked_array([_blobs(snapshot, name, ids)])
+    if not names:
+        return table.select([])
+    return _finished(pa.table([columns_read[name] for name in names], names=names), snapshot, names)
+
+
+def take(
+    snapshot: Snapshot,
+    offsets: Sequence[int] | npt.NDArray[np.int64],
+    columns: Iterable[str] | None = None,
+    **limits: int | None,
+) -> pa.Table:
+    """Read rows by their position in the table, order and repeats kept.
+
+    Raises
+    ------
+    RowNotFoundError
+        An offset outside the table.
+    """
+    return take_row_ids(snapshot, row_ids_at(snapshot, offsets), columns, **limits)
+
+
+def get(
+    snapshot: Snapshot, keys: Sequence[Any], columns: Iterable[str] | None = None, **limits: int | None
+) -> pa.Table:
+    """Read rows by the schema's key, order and repeats kept.
+
+    Raises
+    ------
+    RowNotFoundError
+        Keys that are not in the table; all are named, the first ten in words.
+    SchemaError
+        The table has no key.
+    """
+    return take_row_ids(snapshot, row_ids_of_keys(snapshot, keys), columns, **limits)
+
+
+def head(snapshot: Snapshot, n: int = 5, columns: Iterable[str] | None = None) -> pa.Table:
+    """Read the first rows of the table."""
+    return take(snapshot, range(min(_count(n), snapshot.num_rows)), columns)
+
+
+def sample(snapshot: Snapshot, n: int, seed: int | None = None, columns: Iterable[str] | None = None) -> pa.Table:
+    """Read `n` rows drawn without repeats, in table order."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.choice(snapshot.num_rows, size=min(_count(n), snapshot.num_rows), replace=False)
+    return take(snapshot, np.sort(drawn), columns)
+
+
+def _count(n: int) -> int:
+    if n < 0:
+        raise InvalidArgumentError(f"{n} rows asked for; the number must be 0 or more")
+    return n
+
+
+def _missing_rows(snapshot: Snapshot, ids: RowIds) -> RowNotFoundError:
+    with translated(f"looking up row ids of {snapshot.name!r}"):
+        there = snapshot.dataset._take_rows(np.unique(ids), columns=[ROW_ID])[ROW_ID]  # noqa: SLF001 - as above
+    missing = np.setdiff1d(ids, np.asarray(there))
+    named = ", ".join(map(str, missing[:10])) + (" …" if len(missing) > 10 else "")
+    return RowNotFoundError(
+        f"no row of {snapshot.name!r} at version {snapshot.version} has the row id {named} "
+        f"({len(missing)} of {len(ids)} missing)"
+    )
+
+
+def _blobs(snapshot: Snapshot, column: str, ids: RowIds) -> pa.Array:
+    """Read each blob once, however often it is asked for."""
+    unique, place = np.unique(ids, return_inverse=True)
+    if len(unique) == len(ids):
+        return read_blobs(snapshot, column, ids)
+    return read_blobs(snapshot, column, unique).take(pa.array(place))
+
+
+def _finished(table: pa.Table, snapshot: Snapshot, names: Sequence[str]) -> pa.Table:
+    schema = schema_of(snapshot, names)
+    columns = [
+        pa.chunked_array([recoded(chunk, field) for chunk in table[field.name].chunks], field.type) for field in schema
+    ]
+    return pa.table(columns, schema=schema).unify_dictionaries()

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from lakehouse import display, failures, indexes, info, ingest, reads, rows, samples, search, versions
+from lakehouse import display, indexes, info, ingest, reads, rows, samples, search, versions
 from lakehouse._optional import require
 from lakehouse.errors import ReadOnlyError, translated
-from lakehouse.features import backfill, columns, ledger, preview
+from lakehouse.features import backfill, columns, ledger, preview, revisions
 from lakehouse.loader import Loader, LoaderOptions
 from lakehouse.loader.datasets import BatchSampler, TableDataset
 from lakehouse.location import Location
@@ -131,6 +131,10 @@ class Table:
             raise ReadOnlyError(
                 f"this handle of {self._name!r} is pinned to {self._pin!r}; open the table without a version to write"
             )
+        return self._named()
+
+    def _named(self) -> Snapshot:
+        """Return the snapshot to tag: a pinned handle may, a read-only lake may not."""
         if self._read_only:
             raise ReadOnlyError(
                 f"the lake was opened with read_only=True; connect again without it to write to {self._name!r}"
@@ -567,7 +571,7 @@ class Table:
         -------
         pyarrow.Table
             ``column, state, coverage, num_failed, who, when, version, code_hash, inputs``. States are ``declared``,
-            ``partial``, ``fresh``, ``stale(code)`` and ``stale(inputs)``; coverage is a share of rows, 0 to 1.
+            ``running``, ``partial``, ``fresh``, ``stale(code)``, ``stale(inputs)``; coverage is a share of rows, 0 to 1.
 
         Examples
         --------
@@ -600,7 +604,7 @@ class Table:
         >>> table.errors().select(["key", "column"]).to_pylist()
         [{'key': 'row 0', 'column': 'split'}]
         """
-        return failures.read(self._lake, self._name, [columns] if isinstance(columns, str) else columns)
+        return ledger.errors(self.snapshot(), [columns] if isinstance(columns, str) else columns)
 
     def alter_udf(self, column: str, udf: UDF) -> int:
         """Declare a changed function: the values there are stale until they are filled again.
@@ -625,15 +629,23 @@ class Table:
         >>> table.features()["state"].to_pylist()
         ['stale(code)']
         """
-        return columns.alter_udf(self._writable(), column, udf)
+        return revisions.alter_udf(self._writable(), column, udf)
 
-    def accept(self, column: str, udf: UDF) -> int:
+    def accept(self, column: str, udf: UDF | None = None) -> int:
         """Declare the values there are right for a function whose code changed but not what it computes.
+
+        Parameters
+        ----------
+        column
+            Any column of the feature.
+        udf
+            The changed function, which takes the place of the declared one; None: the last `alter_udf` was such a
+            change.
 
         Raises
         ------
         SchemaError
-            Another type or other inputs.
+            Another type or other inputs, or nothing to accept.
 
         Examples
         --------
@@ -650,7 +662,7 @@ class Table:
         >>> table.features()["state"].to_pylist()
         ['fresh']
         """
-        return columns.accept(self._writable(), column, udf)
+        return revisions.accept(self._writable(), column, udf)
 
     def drop_columns(self, names: Iterable[str]) -> int:
         """Remove columns; metadata only, older versions keep them.
@@ -983,7 +995,7 @@ class Table:
         >>> len(table.checkout("v1")), len(table)
         (1, 0)
         """
-        versions.tag(self.snapshot(), name)
+        versions.tag(self._named(), name)
 
     def untag(self, name: str) -> None:
         """Remove a tag.
@@ -1000,7 +1012,7 @@ class Table:
         >>> table.tags()
         {}
         """
-        versions.untag(self.snapshot(), name)
+        versions.untag(self._named(), name)
 
     def tags(self) -> dict[str, int]:
         """Return the tags and their versions.

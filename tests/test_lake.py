@@ -150,6 +150,8 @@ def test_a_read_only_lake_refuses_every_write(lake, pets):
         lambda: reading.drop_table("pets"),
         lambda: reading.adopt("pets"),
         lambda: table.checkout(1).add([{"id": "z"}]),
+        lambda: table.tag("v1"),
+        lambda: table.untag("v1"),
     ):
         with pytest.raises(ReadOnlyError):
             write()

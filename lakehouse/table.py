@@ -571,7 +571,7 @@ class Table:
         -------
         pyarrow.Table
             ``column, state, coverage, num_failed, who, when, version, code_hash, inputs``. States are ``declared``,
-            ``running``, ``partial``, ``fresh``, ``stale(code)``, ``stale(inputs)``; coverage is a share of rows, 0 to 1.
+            ``running``, ``partial``, ``fresh``, ``stale(code)``, ``stale(inputs)``; coverage is a share, 0 to 1.
 
         Examples
         --------

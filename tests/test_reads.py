@@ -236,22 +236,21 @@ def test_reading_costs_no_more_cpu_after_deletes(lake):
     table = lake.create_table("t", schema=pa.schema({"n": pa.int64()}))
     for start in range(0, num_rows * fragments, num_rows):
         table.add(pa.table({"n": range(start, start + num_rows)}), progress=False)
+    whole = table.checkout(table.version)
     rng = np.random.default_rng(0)
 
-    def seconds():
-        """The median of many, since other processes disturb single ones."""
-        taken = []
-        for _ in range(31):
-            offsets = rng.integers(0, len(table), 256)
-            start = time.process_time()
-            table.take(offsets)
-            taken.append(time.process_time() - start)
-        return float(np.median(taken))
+    def seconds(handle):
+        offsets = rng.integers(0, len(handle), 256)
+        start = time.process_time()
+        handle.take(offsets)
+        return time.process_time() - start
 
-    before = seconds()
     for deleted, where in ((1, "= 7"), (2_000, "% 25 = 3"), (10_000, "% 5 = 4")):
         table.delete(f"n % {num_rows} {where}")
-        assert seconds() <= 2 * before, f"after {deleted} deletes a fragment"
+        # In turn, and of many the quickest tenth: what else the machine does disturbs both alike.
+        pairs = [(seconds(whole), seconds(table)) for _ in range(61)]
+        before, after = np.quantile(pairs, 0.1, axis=0)
+        assert after <= 2 * before, f"after {deleted} deletes a fragment"
 
 
 @pytest.mark.parametrize(("kind", "most"), [("image", 1.02), ("blob", 1.06)])

@@ -10,6 +10,7 @@ from lakehouse.data import as_source
 from lakehouse.errors import (
     AlreadyExistsError,
     InvalidArgumentError,
+    LakehouseError,
     ReadOnlyError,
     TableNotFoundError,
     closest,
@@ -119,7 +120,8 @@ class Lake:
             A TOML file, the name of a shipped family (``images``, ``videos``, ``documents``), a `Schema` or an Arrow
             schema; None takes the columns of the data.
         data
-            Rows to begin with, anything `Table.add` takes; if they cannot be added there is no table.
+            Rows to begin with, anything `Table.add` takes; if they cannot be added there is no table. After Ctrl-C or
+            a kill the empty table stays: open it and `add` the same files to go on.
         exist_ok
             Open the table if it is there and has the columns of `schema`.
 
@@ -147,11 +149,13 @@ class Lake:
         creation.create(location, columns if columns is not None else creation.columns_of(source.schema))  # type: ignore[union-attr]  # one of the two is there
         layout.mark_format(self._location)
         table = self.open_table(name)
+        created = table.version
         if source is not None:
             try:
                 table.add(source)
-            except BaseException:
-                location.delete("")
+            except LakehouseError:
+                if table.version == created:  # else somebody has written to it meanwhile
+                    layout.drop(self._location, name)
                 raise
         return table
 

@@ -14,6 +14,7 @@ from lakehouse.errors import (
     BadRowsError,
     ConflictError,
     InvalidArgumentError,
+    LakehouseError,
     ReadOnlyError,
     SchemaError,
     TableNotFoundError,
@@ -90,6 +91,27 @@ def test_creating_with_rows_that_cannot_be_added_leaves_no_table(lake):
     with pytest.raises(BadRowsError):
         lake.create_table("t", schema="images", data=[{"id": "a"}, {"id": None}])
     assert lake.table_names() == []
+
+
+def test_creating_never_removes_what_somebody_else_wrote_meanwhile(lake):
+    def rows():
+        yield pa.RecordBatch.from_pydict({"x": [1]})
+        lake.open_table("t").add([{"x": 7}], progress=False)
+        raise ValueError("broken on purpose")
+
+    with pytest.raises(LakehouseError, match="broken on purpose"):
+        lake.create_table("t", data=rows())
+    assert lake.open_table("t").to_arrow()["x"].to_pylist() == [7]
+
+
+def test_ctrl_c_while_creating_leaves_a_table_to_go_on_with(lake):
+    def rows():
+        yield pa.RecordBatch.from_pydict({"x": [1]})
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lake.create_table("t", data=rows())
+    assert len(lake.open_table("t")) == 0
 
 
 def test_exist_ok_opens_a_table_that_has_the_columns(lake, pets):

@@ -81,7 +81,7 @@ def runner_for(udf: UDF, num_workers: int, executor: Any) -> Iterator[Runner | N
         local = _Local(udf, num_workers)
         try:
             yield local
-        except BaseException:
+        except BaseException:  # Ctrl-C too: no worker outlives its job
             local.pool.kill()
             raise
         local.pool.shutdown()

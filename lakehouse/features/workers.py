@@ -158,7 +158,7 @@ class Workers(Executor):
                 self._end(process)
                 if self._killed:
                     raise CancelledError from error
-            except BaseException:
+            except BaseException:  # whatever it was, the process is not left behind
                 self._end(process)
                 raise
             else:

@@ -23,6 +23,7 @@ from lakehouse.sql import Engine, Result, TableName
 from lakehouse.table import Table
 
 if TYPE_CHECKING:
+    import datetime as dt
     import os
     from collections.abc import Mapping
 
@@ -177,15 +178,15 @@ class Lake:
             )
         return table
 
-    def open_table(self, name: str, version: int | str | None = None, branch: str | None = None) -> Table:
-        """Open a table: the newest version at each call, or pinned to a version or a tag.
+    def open_table(self, name: str, version: int | str | dt.datetime | None = None, branch: str | None = None) -> Table:
+        """Open a table: the newest version at each call, or pinned to a version, a tag or a time.
 
         Parameters
         ----------
         name
             The table.
         version
-            A number or a tag; None means the newest, now and later.
+            A number, a tag or a time; None means the newest, now and later.
         branch
             Not available yet.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -128,20 +129,24 @@ class Snapshot:
             )
 
 
-def open_snapshot(lake: Location, name: str, version: int | str | None = None, *, session: Any = None) -> Snapshot:
-    """Open a table at a version, a tag or its newest state.
+def open_snapshot(
+    lake: Location, name: str, version: int | str | dt.datetime | None = None, *, session: Any = None
+) -> Snapshot:
+    """Open a table at a version, a tag, a time or its newest state.
 
     Raises
     ------
     TableNotFoundError
         There is no such table.
     VersionNotFoundError
-        There is no such version or tag.
+        There is no such version or tag, or no version as old as that.
     """
     check_process()
     location = layout.table_location(lake, name)
     try:
         with translated(f"opening table {name!r}"):
+            if isinstance(version, dt.datetime):
+                version = _version_at(location, name, version)
             dataset = lance.dataset(
                 location.uri, version=version, storage_options=dict(location.storage_options) or None, session=session
             )
@@ -150,12 +155,26 @@ def open_snapshot(lake: Location, name: str, version: int | str | None = None, *
     return Snapshot(lake, name, dataset, pinned=version is not None)
 
 
-def _not_opened(lake: Location, name: str, version: int | str | None, error: Exception) -> Exception:
+def _version_at(table: Location, name: str, moment: dt.datetime) -> int:
+    """Return the version that was the newest at a moment; one without a zone is in UTC, as in SQL."""
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+    versions = lance.dataset(table.uri, storage_options=dict(table.storage_options) or None).versions()
+    made = {int(each["version"]): each["timestamp"].astimezone(dt.UTC) for each in versions}
+    if not any(when <= moment for when in made.values()):
+        oldest, when = min(made.items())
+        raise VersionNotFoundError(
+            f"no version of table {name!r} is as old as {moment.isoformat(' ')}; the oldest that is kept is {oldest}, "
+            f"made {when.isoformat(' ', 'milliseconds')}"
+        )
+    return max(version for version, when in made.items() if when <= moment)
+
+
+def _not_opened(lake: Location, name: str, version: int | str | dt.datetime | None, error: Exception) -> Exception:
     names = layout.table_names(lake)
     if name not in names:
         there = ", ".join(names) or "no tables"
         return TableNotFoundError(f"no table {name!r} in {lake.uri}; it has {there}{closest(name, names)}")
-    if version is None:
+    if version is None or isinstance(version, dt.datetime):
         return error
     newest = lance.dataset(layout.table_location(lake, name).uri, storage_options=dict(lake.storage_options) or None)
     if isinstance(version, str):

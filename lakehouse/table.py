@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -42,10 +43,18 @@ class Table:
     [{'id': 'b', 'width': 4}]
     """
 
-    def __init__(self, lake: Location, name: str, version: int | str | None = None, *, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        lake: Location,
+        name: str,
+        version: int | str | dt.datetime | None = None,
+        *,
+        read_only: bool = False,
+    ) -> None:
         self._lake = lake
         self._name = name
-        self._pin = version
+        # A clean-up must not move a handle to an older version, so a time is looked up once.
+        self._pin = open_snapshot(lake, name, version).version if isinstance(version, dt.datetime) else version
         self._read_only = read_only
         self._opened = open_snapshot(lake, name, version)
 
@@ -1026,8 +1035,8 @@ class Table:
         """
         return versions.tags(self.snapshot())
 
-    def checkout(self, version: int | str) -> Table:
-        """Return a handle pinned to a version or a tag; this one stays as it is.
+    def checkout(self, version: int | str | dt.datetime) -> Table:
+        """Return a handle pinned to a version, a tag or a time; this one stays as it is.
 
         Raises
         ------

@@ -1,5 +1,7 @@
 """Which table a name means, what `_rowid` and `*` are, and what a table is called that is not there."""
 
+import datetime as dt
+
 import pyarrow as pa
 import pytest
 
@@ -90,6 +92,26 @@ def test_show_and_describe(small):
     assert small.sql("DESCRIBE SELECT width AS w FROM pets").arrow()["column_name"].to_pylist() == ["w"]
 
 
+def test_the_information_schema_knows_every_table_and_column(lake, small):
+    media = lake.create_table("media", schema="images")
+    asked = (
+        "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = $t ORDER BY ordinal_position"
+    )
+    for table in (media, lake.open_table("pets")):
+        described = small.sql(f"DESCRIBE {table.name}").arrow()
+        columns = small.sql(asked, {"t": table.name}).arrow()
+        assert columns["column_name"].to_pylist() == table.schema.names
+        assert columns["data_type"].to_pylist() == described["column_type"].to_pylist()
+    joined = """
+        SELECT t.table_name, count(*) FROM information_schema.tables t JOIN Information_Schema.Columns USING (table_name)
+        GROUP BY 1 ORDER BY 1"""
+    assert small.sql(joined).fetchall() == [("media", len(media.schema)), ("owners", 2), ("pets", 2)]
+    shown = dict(small.sql("SELECT name, column_names FROM (SHOW ALL TABLES)").fetchall())
+    assert shown == {name: lake.open_table(name).schema.names for name in lake.table_names()}
+    not_null = "SELECT column_name FROM information_schema.columns WHERE is_nullable = 'NO'"
+    assert small.sql(not_null).fetchall() == [("id",)]
+
+
 @pytest.mark.parametrize(
     ("at", "error", "word"),
     [
@@ -97,7 +119,9 @@ def test_show_and_describe(small):
         ("VERSION => 'nope'", VersionNotFoundError, "nope"),
         ("VERSION => 1.5", QueryError, "a number or a tag"),
         ("VERSION => NULL", QueryError, "a number or a tag"),
-        ("TIMESTAMP => now()", QueryError, "VERSION"),
+        ("TIMESTAMP => 'yesterday'", QueryError, "2026-01-31 12:00:00"),
+        ("TIMESTAMP => 3", QueryError, "2026-01-31 12:00:00"),
+        ("TIMESTAMP => '2001-01-01'", VersionNotFoundError, "the oldest that is kept is 1"),
         ("TAG => 'v1'", QueryError, "'v1' for a tag"),
         ("VERSION => $v", QueryError, r"\$v"),
         ("VERSION => (SELECT max(width) FROM pets)", QueryError, "AT clause"),
@@ -106,6 +130,22 @@ def test_show_and_describe(small):
 def test_an_at_clause_that_means_no_version_is_told_how_it_goes(small, at, error, word):
     with pytest.raises(error, match=word):
         small.sql(f"SELECT * FROM pets AT ({at})").arrow()
+
+
+def test_at_a_time_the_version_of_that_time_is_read(small):
+    pets = small.open_table("pets")
+    made = {}
+    for width in (1, 2, 3):
+        version = pets.update(values={"width": width}).version
+        made[version] = pets.history(limit=1)["timestamp"][0].as_py()
+    for version, moment in made.items():
+        now = {"t": moment}
+        assert small.sql("SELECT * FROM pets AT (TIMESTAMP => $t)", now).arrow() == pets.checkout(version).to_arrow()
+        text = moment.astimezone(dt.UTC).replace(tzinfo=None).isoformat(" ")  # as all of this SQL, in UTC
+        for written in (f"'{text}'", f"TIMESTAMP '{text}'", f"TIMESTAMPTZ '{text}+00'"):
+            assert set(small.sql(f"FROM pets AT (TIMESTAMP => {written})").versions.values()) == {version}
+        assert pets.checkout(moment).version == version
+    assert set(small.sql("FROM pets AT (TIMESTAMP => now())").versions.values()) == {max(made)}
 
 
 def test_an_at_clause_on_what_has_no_versions_is_refused(small):

@@ -114,7 +114,7 @@ class Engine:
     def _query(self, cursor: duckdb.DuckDBPyConnection, sql: str, params: Any, handed: Mapping[str, Any]) -> Result:
         statement = parse(cursor, sql)
         values = bound_values(statement, params)
-        tables = Tables(self._prefix, self._resolve, self._names, handed)
+        tables = Tables(self._prefix, self._resolve, self._names, handed, self._types)
         few = answers_few(statement, values)
         tables.fill(statement, values, lambda expression: self._value(expression, values))
         columns = tables.columns(worth_carrying if few else types.is_bytes_media)
@@ -131,6 +131,14 @@ class Engine:
         bare = replace(question, tables=tables.datasets({}), carried={})
         execution = _bound(cursor, question, bare)
         return Result(execution, self._limits, tables.versions, self._cursor)
+
+    def _types(self, schema: pa.Schema) -> list[str]:
+        """Ask DuckDB what it calls the types of columns."""
+        cursor = self._cursor()
+        try:
+            return [str(kind) for kind in cursor.from_arrow(schema.empty_table()).types]
+        finally:
+            cursor.close()
 
     def _value(self, expression: Node, values: Mapping[str, Any]) -> Any:
         """Compute what stands in an AT clause or an argument of a search."""

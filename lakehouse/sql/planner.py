@@ -7,11 +7,13 @@ where it is written: among the names its WITH clauses define, then in ``tables=`
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import QueryError
 from lakehouse.reads import ROW_ID
+from lakehouse.sql.catalog import ALL_TABLES
 from lakehouse.sql.slots import base_table, select_all
 from lakehouse.sql.syntax import column_refs, value_of, walk
 
@@ -41,19 +43,22 @@ class TableName:
     name
         The name, as written.
     version
-        A version number, a tag, or None for the newest version.
+        A version number, a tag, a time, or None for the newest version.
     branch
         What follows ``@`` in ``"pets@exp"``; None for the main line.
     """
 
     name: str
-    version: int | str | None = None
+    version: int | str | dt.datetime | None = None
     branch: str | None = None
 
     def __str__(self) -> str:
         branch = f"@{self.branch}" if self.branch else ""
-        at = f" AT (VERSION => {self.version!r})" if self.version is not None else ""
-        return f"{self.name}{branch}{at}"
+        if self.version is None:
+            return f"{self.name}{branch}"
+        if isinstance(self.version, dt.datetime):
+            return f"{self.name}{branch} AT (TIMESTAMP => {str(self.version)!r})"
+        return f"{self.name}{branch} AT (VERSION => {self.version!r})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +94,7 @@ class Reference:
 
 
 def references(statement: Node) -> list[Reference]:
-    """List the places that name a table, those that mean a name of a WITH clause left out."""
+    """List the places that name a table, those left out that mean a name of a WITH clause or of a schema."""
     _spell_out_describe(statement)
     return list(_references(statement["node"], frozenset(), shows=True))
 
@@ -103,7 +108,8 @@ def _references(value: Any, names: frozenset[str], *, shows: bool) -> Iterator[R
         return
     kind = value.get("type")
     if kind == "BASE_TABLE":
-        if value["qualified_name"]["path"][-1].casefold() not in names:
+        *schema, name = value["qualified_name"]["path"]
+        if not schema and name.casefold() not in names:
             yield Reference.of(value, shows_row_ids=shows)
         return
     if kind == "RECURSIVE_CTE_NODE":
@@ -128,8 +134,11 @@ def _spell_out_describe(statement: Node) -> None:
             node["show_type"] = "DESCRIBE" if node["show_type"] == "SHOW" else node["show_type"]
 
 
+_AT = {"VERSION": "a version is a number or a tag's name", "TIMESTAMP": "write a time, as in '2026-01-31 12:00:00'"}
+
+
 def table_name(reference: Reference, compute: Callable[[Node], Any]) -> TableName:
-    """Read name, branch and version of a reference.
+    """Read name, branch and version or time of a reference.
 
     Parameters
     ----------
@@ -141,39 +150,49 @@ def table_name(reference: Reference, compute: Callable[[Node], Any]) -> TableNam
     Raises
     ------
     QueryError
-        The AT clause names no version and no tag.
+        The AT clause names no version, tag or time.
     """
     name, _, branch = reference.name.partition("@")
     version = None
     if reference.at is not None:
-        if reference.at["unit"] != "VERSION":
-            raise QueryError(
-                f"AT ({reference.at['unit']} => …) is not read yet; t.history() tells the version of a time, "
-                f"write {name} AT (VERSION => number or 'tag')"
-            )
-        version = compute(reference.at["expr"])
-        if isinstance(version, bool) or not isinstance(version, int | str):
-            raise QueryError(f"AT (VERSION => {version!r}): a version is a number or a tag's name")
+        unit, value = reference.at["unit"], compute(reference.at["expr"])
+        version = _moment(value) if unit == "TIMESTAMP" else value
+        if isinstance(version, bool) or not isinstance(version, int | str | dt.datetime):
+            raise QueryError(f"AT ({unit} => {value!r}): {_AT[unit]}")
     return TableName(name, version, branch or None)
 
 
-def show_tables(statement: Node) -> list[Node]:
-    """List the places that ask for the tables' names.
+def _moment(value: Any) -> dt.datetime | None:
+    """Read a time; a date is its midnight, and what has no zone is in UTC, as everywhere in this SQL."""
+    if isinstance(value, str):
+        try:
+            return dt.datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if isinstance(value, dt.date) and not isinstance(value, dt.datetime):
+        return dt.datetime.combine(value, dt.time(), dt.UTC)
+    return value if isinstance(value, dt.datetime) else None
+
+
+def show_tables(statement: Node) -> list[tuple[Node, bool]]:
+    """List the places that ask for the tables' names, and whether for all that is known of them.
 
     Raises
     ------
     QueryError
-        What is asked to be shown is not there: databases, schemas, every column of every table.
+        What is asked to be shown is not there: databases, schemas.
     """
     places = []
     for node in walk(statement):
         if node.get("type") != "SHOW_REF" or node["query"] is not None:
             continue
-        if node["table_name"].strip('"').casefold() != "tables":
+        shown = node["table_name"].strip('"').casefold()
+        if shown not in ("tables", ALL_TABLES):
             raise QueryError(
-                "SHOW TABLES lists the tables and DESCRIBE name their columns; a lake has nothing else to show"
+                "SHOW TABLES and SHOW ALL TABLES list the tables, DESCRIBE name the columns of one; "
+                "a lake has nothing else to show"
             )
-        places.append(node)
+        places.append((node, shown == ALL_TABLES))
     return places
 
 

@@ -215,7 +215,7 @@ def _admit(statement: Node) -> None:
             if name in _SCALARS or name.startswith(_INTERNAL):
                 raise QueryError(f"{name}() is refused: it reaches into the sandbox, not into the lake")
         elif node.get("type") == "BASE_TABLE" and len(node["qualified_name"]["path"]) > 1:
-            _refuse_qualified(node["qualified_name"]["path"])
+            _admit_qualified(node["qualified_name"]["path"])
 
 
 def _admit_table_function(name: str) -> None:
@@ -226,8 +226,7 @@ def _admit_table_function(name: str) -> None:
     raise QueryError(f"{name}() is refused as a table: {_OUTSIDE}")
 
 
-def _refuse_qualified(path: list[str]) -> None:
-    name = ".".join(path)
-    if path[0].lower() == "information_schema":
-        raise QueryError(f"{name} is not there; SHOW TABLES lists the tables, DESCRIBE name their columns")
-    raise QueryError(f"{name} names a schema; tables of a lake have none, write {path[-1]}")
+def _admit_qualified(path: list[str]) -> None:
+    if len(path) == 2 and path[0].lower() == "information_schema":  # answered by `lakehouse.sql.catalog`
+        return
+    raise QueryError(f"{'.'.join(path)} names a schema; tables of a lake have none, write {path[-1]}")

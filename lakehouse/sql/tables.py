@@ -11,7 +11,7 @@ import pyarrow.dataset as pads
 
 from lakehouse.data import as_source
 from lakehouse.errors import InvalidArgumentError, QueryError, TableNotFoundError, closest
-from lakehouse.sql import planner, slots
+from lakehouse.sql import catalog, planner, slots
 from lakehouse.sql.carried import Carried
 from lakehouse.sql.dataset import SnapshotDataset, duckdb_type
 from lakehouse.sql.predicates import lance_filter, scopes
@@ -51,6 +51,8 @@ class Tables:
         Lists the lake's tables.
     handed
         What the caller hands in, by name; it goes before the lake's tables.
+    types
+        Gives DuckDB's names of the types of a schema's columns.
     """
 
     def __init__(
@@ -59,10 +61,12 @@ class Tables:
         resolve: Callable[[TableName], Snapshot],
         names: Callable[[], list[str]],
         handed: Mapping[str, Any],
+        types: Callable[[pa.Schema], list[str]],
     ) -> None:
         self._prefix = prefix
         self._resolve = resolve
         self._names = names
+        self._types = types
         self._handed = {name.casefold(): (name, value) for name, value in handed.items()}
         if len(self._handed) < len(handed):
             raise InvalidArgumentError(f"tables= has a name twice, SQL knows no case: {', '.join(handed)}")
@@ -89,8 +93,10 @@ class Tables:
             Gives the value of an expression; called for what stands in an AT clause.
         """
         references = planner.references(statement)
-        for node in planner.show_tables(statement):
-            slots.fill_plain(node, self._slot_of_names())
+        for node, everything in planner.show_tables(statement):
+            slots.fill_plain(node, self._slot_of(catalog.ALL_TABLES) if everything else self._slot_of_names())
+        for node, view in catalog.views(statement):
+            slots.fill_plain(node, self._slot_of(view))
         named = planner.names_row_id(statement)
         wheres = scopes(statement)
         first = planner.head(statement, values)
@@ -181,6 +187,12 @@ class Tables:
             self._slots[key] = slot = self._new_slot()
             self._plain[slot] = _as_arrow(name, value, once=times == 1)
         return self._slots[key]
+
+    def _slot_of(self, view: str) -> str:
+        snapshots = [self._snapshot(planner.TableName(name)) for name in sorted(self._names())]
+        slot = self._new_slot()
+        self._plain[slot] = catalog.describe(view, snapshots, self._types)
+        return slot
 
     def _slot_of_names(self) -> str:
         names = sorted({*self._names(), *(name for name, _ in self._handed.values())})

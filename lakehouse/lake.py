@@ -310,6 +310,7 @@ class Lake:
         params: Mapping[str, Any] | list[Any] | tuple[Any, ...] | None = None,
         *,
         tables: Mapping[str, Any] | None = None,
+        strict: bool = False,
     ) -> Result:
         """Ask DuckDB about the tables; it reads nothing else, and writes nothing.
 
@@ -321,6 +322,9 @@ class Lake:
             By name (``$w``) or by position (``?``).
         tables
             Arrow tables, DataFrames and readers to join with, by name.
+        strict
+            Whether a medium that a function cannot read is an error; else its value is NULL, and `Result.errors`
+            counts it.
 
         Raises
         ------
@@ -335,7 +339,7 @@ class Lake:
         >>> lake.sql("SELECT kind, count(*) FROM pets WHERE kind = $k GROUP BY 1", {"k": "cat"}).fetchall()
         [('cat', 2)]
         """
-        return self._engine.query(query, params, tables)
+        return self._engine.query(query, params, tables, strict=strict)
 
     @cached_property
     def _engine(self) -> Engine:

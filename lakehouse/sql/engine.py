@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from lakehouse import types
 from lakehouse.errors import QueryError
+from lakehouse.sql import functions, late
 from lakehouse.sql.carried import worth_carrying
 from lakehouse.sql.execution import Execution, Question
 from lakehouse.sql.limits import Limits
@@ -69,6 +70,8 @@ class Engine:
         sql: str,
         params: Mapping[str, Any] | Sequence[Any] | None = None,
         tables: Mapping[str, Any] | None = None,
+        *,
+        strict: bool = False,
     ) -> Result:
         """Plan a statement, pin the versions it reads, and return its answer, not yet computed.
 
@@ -80,6 +83,8 @@ class Engine:
             Values of ``$name`` as a dictionary, or of ``?`` as a list.
         tables
             More tables, by name: Arrow, DataFrames, lists of dictionaries, results. They go before the lake's.
+        strict
+            Whether a medium that a function cannot read ends the statement; else its value is NULL, and counted.
 
         Raises
         ------
@@ -90,7 +95,7 @@ class Engine:
         """
         cursor = self._cursor()
         try:
-            return self._query(cursor, sql, params, tables or {})
+            return self._query(cursor, sql, params, tables or {}, strict=strict)
         except RecursionError as error:
             cursor.close()
             raise QueryError("the statement nests too deeply; split it up with WITH") from error
@@ -111,21 +116,28 @@ class Engine:
                 self._sandbox = Sandbox(self._limits)
             return self._sandbox.cursor()
 
-    def _query(self, cursor: duckdb.DuckDBPyConnection, sql: str, params: Any, handed: Mapping[str, Any]) -> Result:
+    def _query(
+        self, cursor: duckdb.DuckDBPyConnection, sql: str, params: Any, handed: Mapping[str, Any], *, strict: bool
+    ) -> Result:
         statement = parse(cursor, sql)
         values = bound_values(statement, params)
         tables = Tables(self._prefix, self._resolve, self._names, handed, self._types)
         few = answers_few(statement, values)
+        late.name_calls(statement, lambda item: print_sql(cursor, select_value(item)).removeprefix("SELECT "))
         tables.fill(statement, values, lambda expression: self._value(expression, values))
         columns = tables.columns(worth_carrying if few else types.is_bytes_media)
+        functions.rename_own(statement, columns)
+        late.compute_last(statement)
         used = looked_at(statement, [column.column for column in columns])
         carried = {column.name: column for column in columns if column.column not in used}
+        calls = functions.mark(statement, carried, strict=strict)
         question = Question(
             asked=f"the query {_shortened(sql)!r}",
             text=print_sql(cursor, statement),
             params=_only(values, statement),
             tables=tables.datasets(carried),
             carried=carried,
+            calls=calls,
             timeout_s=self._limits.timeout_s,
         )
         bare = replace(question, tables=tables.datasets({}), carried={})

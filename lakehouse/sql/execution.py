@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import duckdb
 
     from lakehouse.sql.carried import Carried
+    from lakehouse.sql.functions import Calls
 
 __all__ = ["Execution", "Question"]
 
@@ -48,6 +49,8 @@ class Question:
         What lies in each slot: a `SnapshotDataset` or what the caller handed in.
     carried
         Media columns that travel as row ids, by the field name of their struct.
+    calls
+        Its calls of media functions, if it has any.
     timeout_s
         Seconds it may compute; None means as long as it takes.
     """
@@ -57,6 +60,7 @@ class Question:
     params: Mapping[str, Any]
     tables: Mapping[str, Any]
     carried: Mapping[str, Carried] = field(default_factory=dict)
+    calls: Calls | None = None
     timeout_s: float | None = None
 
     def read_by_lance(self) -> list[str]:
@@ -191,6 +195,8 @@ class Execution:
             return future.result()
 
     def _stop(self, future: Future[Any]) -> None:
+        if self._question.calls is not None:
+            self._question.calls.stopped = True
         while not future.done():
             if self._held.cursor is not None:
                 self._held.cursor.interrupt()
@@ -206,6 +212,8 @@ class Execution:
             with translated(self._question.asked):
                 yield
         except LakehouseError as error:
+            if self._question.calls is not None and self._question.calls.error is not None:
+                raise self._question.calls.error from error
             for table in self._question.tables.values():
                 if isinstance(table, SnapshotDataset | SearchDataset) and table.error is not None:
                     raise table.error from error

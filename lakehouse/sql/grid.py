@@ -7,6 +7,8 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import pyarrow as pa
 
 __all__ = ["Grid"]
@@ -24,10 +26,13 @@ class Grid:
         The rows.
     max_rows
         How many are shown.
+    errors
+        Media functions that failed: ``function, num_failed, message``.
     """
 
     table: pa.Table
     max_rows: int
+    errors: Sequence[Mapping[str, Any]] = ()
 
     def rows(self) -> list[list[str]]:
         """Return the cells, row by row."""
@@ -37,10 +42,12 @@ class Grid:
 
     @property
     def caption(self) -> str:
-        """How many rows there are."""
+        """How many rows there are, and what could not be computed in them."""
         num_rows = self.table.num_rows
         rows = f"{num_rows:,} row{'' if num_rows == 1 else 's'}"
-        return rows if num_rows <= self.max_rows else f"{rows}, the first {self.max_rows} shown"
+        shown = rows if num_rows <= self.max_rows else f"{rows}, the first {self.max_rows} shown"
+        failed = [f"{each['function']}() failed on {each['num_failed']:,}: {each['message']}" for each in self.errors]
+        return "; ".join([shown, *failed])
 
     def print(self) -> None:
         """Print to the terminal."""
@@ -59,7 +66,7 @@ class Grid:
         """Return an HTML table."""
         head = "".join(f"<th>{escape(name)}</th>" for name in self.table.column_names)
         rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in self.rows())
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table><p>{self.caption}</p>"
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table><p>{escape(self.caption)}</p>"
 
 
 def _is_number(field: pa.Field) -> bool:

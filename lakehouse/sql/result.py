@@ -10,6 +10,7 @@ import pyarrow as pa
 from lakehouse._optional import require
 from lakehouse.errors import QueryError, ResourceLimitError, translated
 from lakehouse.sql.carried import carried_by, fill_in, fill_in_pieces, filled_schema
+from lakehouse.sql.functions import ERRORS
 from lakehouse.sql.grid import Grid
 
 if TYPE_CHECKING:
@@ -146,6 +147,23 @@ class Result:
                     )
             yield batch
 
+    def errors(self) -> pa.Table:
+        """Return which media functions could not read how many media so far; their values are NULL.
+
+        Returns
+        -------
+        pyarrow.Table
+            ``function, num_failed, message``, the message that of the first one.
+
+        Examples
+        --------
+        >>> result = lh.connect(folder).sql("SELECT image_width(b) FROM t", tables={"t": [{"b": b"no picture"}]})
+        >>> result.fetchall(), result.errors()["num_failed"].to_pylist()
+        ([(None,)], [1])
+        """
+        calls = self._execution.question.calls
+        return calls.errors() if calls is not None else pa.Table.from_pylist([], schema=ERRORS)
+
     def df(self) -> pd.DataFrame:
         """Return all rows as a pandas DataFrame; needs ``lance-lakehouse[pandas]``.
 
@@ -182,7 +200,7 @@ class Result:
         └───┘
         1 row
         """
-        Grid(self.arrow(), max_rows).print()
+        Grid(self.arrow(), max_rows, self.errors().to_pylist()).print()
 
     def explain(self) -> str:
         """Return which versions are read and how, and DuckDB's plan.
@@ -236,4 +254,4 @@ class Result:
         return f"<Result {state}: {columns}>"
 
     def _repr_html_(self) -> str:
-        return Grid(self.arrow(), 20).html()
+        return Grid(self.arrow(), 20, self.errors().to_pylist()).html()

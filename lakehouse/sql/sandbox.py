@@ -9,6 +9,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from lakehouse.errors import translated
+from lakehouse.sql.functions import register
 from lakehouse.where import literal
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Sandbox:
         try:
             with translated("opening DuckDB"):
                 connection = duckdb.connect(":memory:", config=_CLOSED)
+                register(connection)
                 for name, value in settings.items():
                     connection.execute(f"SET GLOBAL {name} = {literal(value)}")
         except BaseException:

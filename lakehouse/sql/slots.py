@@ -12,11 +12,11 @@ from lakehouse.reads import ROW_ID
 from lakehouse.sql.syntax import walk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from lakehouse.sql.syntax import Node
 
-__all__ = ["base_table", "fill", "fill_plain", "hide_row_ids", "select_all", "select_value"]
+__all__ = ["base_table", "fill", "fill_plain", "hide_row_ids", "select_all", "select_value", "subquery"]
 
 
 def fill(node: Node, alias: str, slot: str, *, with_row_id: bool) -> None:
@@ -33,14 +33,14 @@ def fill(node: Node, alias: str, slot: str, *, with_row_id: bool) -> None:
     with_row_id
         Whether ``_rowid`` can be named.
     """
-    subquery = select_all(base_table(slot), exclude=() if with_row_id else (ROW_ID,))
-    _become(node, _subquery(subquery, alias, node["sample"], node["column_name_alias"]))
+    query = select_all(base_table(slot), exclude=() if with_row_id else (ROW_ID,))
+    _become(node, subquery(query, alias, node["sample"], node["column_name_alias"]))
 
 
 def fill_plain(node: Node, slot: str) -> None:
     """Put a slot that has no row ids where the statement names a table or shows the tables' names."""
     alias = node["alias"] or node.get("table_name", "").strip('"')
-    _become(node, _subquery(select_all(base_table(slot)), alias, node["sample"], node.get("column_name_alias", [])))
+    _become(node, subquery(select_all(base_table(slot)), alias, node["sample"], node.get("column_name_alias", ())))
 
 
 def _become(node: Node, other: Node) -> None:
@@ -48,7 +48,8 @@ def _become(node: Node, other: Node) -> None:
     node.update(other)
 
 
-def _subquery(query: Node, alias: str, sample: Node | None, names: list[str]) -> Node:
+def subquery(query: Node, alias: str, sample: Node | None = None, names: Sequence[str] = ()) -> Node:
+    """Return the node of a query in FROM."""
     return {
         "type": "SUBQUERY",
         "alias": alias,
@@ -56,7 +57,7 @@ def _subquery(query: Node, alias: str, sample: Node | None, names: list[str]) ->
         "query_location": 0,
         "query_location_length": 0,
         "subquery": {"node": query, "named_param_map": []},
-        "column_name_alias": names,
+        "column_name_alias": list(names),
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lakehouse.sql.functions import FUNCTIONS
 from lakehouse.sql.syntax import walk
 
 if TYPE_CHECKING:
@@ -106,6 +107,9 @@ class _Uses:
             self._by_position(node, [])
         elif kind == "RECURSIVE_CTE_NODE":
             passes = False
+        elif node.get("class") == "FUNCTION" and node["function_name"].lower() in FUNCTIONS:
+            self._call(node["arguments"])
+            return
         elif node.get("class") == "SUBQUERY":
             passes = node["subquery_type"] == "EXISTS"
         elif kind in ("BASE_TABLE", "SUBQUERY"):
@@ -138,6 +142,10 @@ class _Uses:
         for key, child in node.items():
             if key not in ("select_list", "from_table", "cte_map"):
                 self.visit(child)
+
+    def _call(self, arguments: list[Node]) -> None:
+        """Our functions read the bytes of a row id themselves."""
+        self.visit([each for each in arguments if not self._is_medium(each["expression"])])
 
     def _is_medium(self, item: Node) -> bool:
         if item.get("class") != "COLUMN_REF":

@@ -1,0 +1,273 @@
+"""Functions on media in SQL: ``image_width(image)``, ``video_duration_s(clip)``, ``thumbnail(image, 64)``.
+
+A column that a function is called on travels as row ids like one that is handed through (`lakehouse.sql.carried`), so
+its bytes are read for the rows that reach the call, a few megabytes at a time. Each call in a statement is marked with
+a key, by which DuckDB's one registered function finds the statement it works for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import secrets
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakValueDictionary
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakehouse import types
+from lakehouse.errors import LakehouseError, MediaError, QueryError
+from lakehouse.media import handles, phash, sizes, thumbnails
+from lakehouse.media.blobs import MediaBatch
+from lakehouse.sql.carried import carried_by
+from lakehouse.sql.syntax import walk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    import duckdb
+
+    from lakehouse.sql.carried import Carried
+    from lakehouse.sql.syntax import Node
+
+__all__ = ["ERRORS", "FUNCTIONS", "OWN", "Calls", "calls_in", "mark", "register", "rename_own"]
+
+
+ERRORS = pa.schema([("function", pa.string()), ("num_failed", pa.int64()), ("message", pa.string())])
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of one medium.
+
+    Parameters
+    ----------
+    kind
+        The kind of handle it takes.
+    returns
+        Its type in DuckDB.
+    arrow
+        The same in Arrow.
+    compute
+        Takes a handle and the further arguments, whose number lies between `least` and `most`.
+    """
+
+    kind: str
+    returns: str
+    arrow: pa.DataType
+    compute: Callable[..., Any]
+    least: int = 0
+    most: int = 0
+
+
+def _of_info(kind: str, name: str, returns: str, arrow: pa.DataType) -> Function:
+    return Function(kind, returns, arrow, lambda medium: getattr(medium.info, name))
+
+
+def _thumbnail(image: handles.Image, max_px: int = 256) -> bytes:
+    return thumbnails.thumbnail(image.read(), int(max_px))
+
+
+def _frame_at(video: handles.Video, t_s: float) -> bytes:
+    buffer = io.BytesIO()
+    video.frame_at(float(t_s)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+FUNCTIONS: Mapping[str, Function] = {
+    "image_width": _of_info("image", "width_px", "INTEGER", pa.int32()),
+    "image_height": _of_info("image", "height_px", "INTEGER", pa.int32()),
+    "image_format": _of_info("image", "format", "VARCHAR", pa.string()),
+    "video_width": _of_info("video", "width_px", "INTEGER", pa.int32()),
+    "video_height": _of_info("video", "height_px", "INTEGER", pa.int32()),
+    "video_duration_s": _of_info("video", "duration_s", "DOUBLE", pa.float64()),
+    "video_fps": _of_info("video", "fps", "DOUBLE", pa.float64()),
+    "video_codec": _of_info("video", "codec", "VARCHAR", pa.string()),
+    "audio_duration_s": _of_info("audio", "duration_s", "DOUBLE", pa.float64()),
+    "audio_sample_rate_hz": _of_info("audio", "sample_rate_hz", "INTEGER", pa.int32()),
+    "thumbnail": Function("image", "BLOB", pa.binary(), _thumbnail, most=1),
+    "frame_at": Function("video", "BLOB", pa.binary(), _frame_at, least=1, most=1),
+    "phash": Function("image", "UBIGINT", pa.uint64(), lambda image: phash.phash(image.read())),
+    "media_sha256": Function("blob", "VARCHAR", pa.string(), lambda medium: hashlib.sha256(medium.read()).hexdigest()),
+    "media_nbytes": Function("blob", "BIGINT", pa.int64(), lambda medium: medium.nbytes),
+}
+"""By the name they are called by. The last two are what DuckDB's own ``sha256`` and ``octet_length`` become where they
+are called on a medium: the same answers, from late bytes or from none."""
+
+OWN = {"sha256": "media_sha256", "octet_length": "media_nbytes"}
+
+
+def calls_in(tree: Any) -> Iterator[Node]:
+    """Yield the calls of these functions in a tree."""
+    for node in walk(tree):
+        if node.get("class") == "FUNCTION" and node["function_name"].lower() in FUNCTIONS:
+            yield node
+
+
+def rename_own(statement: Node, columns: Iterable[Carried]) -> None:
+    """Put our functions in the place of DuckDB's where they are called on what is named like a media column.
+
+    Parameters
+    ----------
+    statement
+        The statement; it is changed.
+    columns
+        Columns of its tables.
+    """
+    media = {each.column.casefold() for each in columns if types.is_bytes_media(each.field)}
+    for node in walk(statement):
+        if node.get("class") != "FUNCTION" or node["function_name"].lower() not in OWN or len(node["arguments"]) != 1:
+            continue
+        given = node["arguments"][0]["expression"]
+        if given.get("class") == "COLUMN_REF" and given["column_names"][-1].casefold() in media:
+            node["function_name"] = OWN[node["function_name"].lower()]
+            node["qualified_name"] = {"path": [node["function_name"]]}
+
+
+def mark(statement: Node, carried: Mapping[str, Carried], *, strict: bool) -> Calls | None:
+    """Hand each call the key of its statement, as the last argument; None where there is no call.
+
+    Raises
+    ------
+    QueryError
+        A call has too few or too many arguments.
+    """
+    nodes = list(calls_in(statement))
+    calls = Calls(carried, strict=strict) if nodes else None
+    for node in nodes:
+        _check_arguments(node)
+        literal = {"kind": "STRING", "text": calls.key if calls else ""}
+        constant = {"class": "CONSTANT", "type": "VALUE_CONSTANT", "alias": "", "literal": literal}
+        node["arguments"].append({"name": "", "expression": {**constant, "query_location": 0}})
+    return calls
+
+
+def _check_arguments(call: Node) -> None:
+    name, arguments = call["function_name"].lower(), call["arguments"]
+    function = FUNCTIONS[name]
+    if function.least < len(arguments) <= function.most + 1 and not any(each["name"] for each in arguments):
+        return
+    more = {(0, 0): "", (0, 1): " and, if you like, one value", (1, 1): " and one value"}
+    takes = more[function.least, function.most]
+    raise QueryError(f"{name}() takes a column of {function.kind}s{takes}, by position")
+
+
+class Calls:
+    """The calls of one statement: what they work on, and what could not be computed.
+
+    Parameters
+    ----------
+    carried
+        The columns that travel as row ids.
+    strict
+        Whether a medium that cannot be read ends the statement; else its value is NULL, and counted.
+    """
+
+    live: ClassVar[WeakValueDictionary[str, Calls]] = WeakValueDictionary()  # DuckDB's functions serve all statements
+
+    def __init__(self, carried: Mapping[str, Carried], *, strict: bool) -> None:
+        self.key = secrets.token_hex(8)
+        self.error: LakehouseError | None = None
+        self.stopped = False
+        self._strict = strict
+        self._carried = carried
+        self._failed: Counter[str] = Counter()
+        self._told: dict[str, str] = {}
+        self.live[self.key] = self
+
+    def errors(self) -> pa.Table:
+        """Return ``function, num_failed, message``, the message of the first failure of each."""
+        rows = [
+            {"function": name, "num_failed": count, "message": self._told[name]}
+            for name, count in sorted(self._failed.items())
+        ]
+        return pa.Table.from_pylist(rows, schema=ERRORS)
+
+    def compute(self, name: str, media: pa.Array, arguments: list[list[Any]]) -> pa.Array:
+        """Compute a function for one of DuckDB's batches, each distinct row of it once."""
+        function = FUNCTIONS[name]
+        source = carried_by(media.type, self._carried)
+        if source is not None:
+            keys = pc.struct_field(media, [0])
+            opened = _stored(source, function.kind, keys)
+        else:
+            keys = pa.array(np.arange(len(media)), mask=np.asarray(pc.is_null(media)))
+            opened = ((key, _given(media, key, function.kind)) for key in keys.drop_null().to_pylist())
+        places: dict[int, list[int]] = {}
+        for place, key in enumerate(keys.to_pylist()):
+            if key is not None:
+                places.setdefault(key, []).append(place)
+        values: list[Any] = [None] * len(media)
+        for key, medium in opened:
+            for place in places[key]:
+                if self.stopped:  # by Ctrl-C or the clock; DuckDB looks for them between batches only
+                    raise QueryError("stopped")
+                more = [column[place] for column in arguments]
+                values[place] = None if None in more else self._one(name, medium, more, source)
+        return pa.array(values, function.arrow)
+
+    def _one(self, name: str, medium: Any, more: list[Any], source: Carried | None) -> Any:
+        try:
+            return FUNCTIONS[name].compute(medium, *more)
+        except LakehouseError as error:
+            where = f" of {source.snapshot.name!r}, column {source.column!r}" if source else ""
+            if self._strict or not isinstance(error, MediaError):
+                self.error = type(error)(f"{name}(){where}: {error}; without strict=True it would be NULL and counted")
+                raise self.error from error
+            self._failed[name] += 1
+            self._told.setdefault(name, f"{where.removeprefix(' of ')}: {error}" if where else str(error))
+            return None
+
+
+def _stored(source: Carried, kind: str, keys: pa.Array) -> Iterator[tuple[int, handles.Handle]]:
+    """Yield the media of row ids, each once, a bounded number of bytes at a time."""
+    ids = np.asarray(keys.drop_null().unique().sort())
+    rows = sizes.rows_per_batch(source.snapshot, [source.column])
+    for start in range(0, len(ids), rows):
+        few = ids[start : start + rows].tolist()
+        batch = MediaBatch(source.snapshot, source.column, few)
+        for at, row_id in enumerate(few):
+            if not batch.is_null(at):
+                yield row_id, handles.handle(kind, batch.source(at))
+
+
+def _given(media: pa.Array, at: int, kind: str) -> handles.Handle:
+    """Return the medium whose bytes stand in the statement itself, or come from ``tables=``."""
+    value = media[at].as_py()
+    if isinstance(value, str):
+        value = value.encode()
+    if not isinstance(value, bytes):
+        raise QueryError(f"a value of type {media.type} is no medium; media functions take columns of bytes")
+    return handles.handle(kind, handles.BytesSource(value))
+
+
+def register(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the functions known to a connection and its cursors."""
+    for name, function in FUNCTIONS.items():
+        # With no parameters named, DuckDB hands over whatever is written; its stub knows enums where it takes words.
+        connection.create_function(  # type: ignore[call-overload]
+            name,
+            partial(_called, name),
+            None,
+            function.returns,
+            type="arrow",
+            null_handling="special",
+        )
+
+
+def _called(name: str, media: Any, *arguments: Any) -> pa.Array:
+    *given, keys = arguments
+    calls = Calls.live.get(keys[0].as_py())
+    if calls is None:
+        raise QueryError(f"{name}() is called outside of a statement of lake.sql")
+    whole = media.combine_chunks() if isinstance(media, pa.ChunkedArray) else media
+    try:
+        return calls.compute(name, whole, [column.to_pylist() for column in given])
+    except LakehouseError as error:
+        calls.error = error
+        raise

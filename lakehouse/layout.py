@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 FOLDER = "_lakehouse"
 TABLE_SUFFIX = ".lance"
+PIN = "lakehouse-pin-"  # how tags begin that hold a version for a process, see `lakehouse.pins`
 _MARKER = "format.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 

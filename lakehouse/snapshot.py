@@ -178,7 +178,7 @@ def _not_opened(lake: Location, name: str, version: int | str | dt.datetime | No
         return error
     newest = lance.dataset(layout.table_location(lake, name).uri, storage_options=dict(lake.storage_options) or None)
     if isinstance(version, str):
-        tags = sorted(newest.tags.list())
+        tags = sorted(tag for tag in newest.tags.list() if not tag.startswith(layout.PIN))
         if version in tags:
             return error
         return VersionNotFoundError(

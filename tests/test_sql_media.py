@@ -6,7 +6,6 @@ import io
 import numpy as np
 import pyarrow as pa
 import pytest
-from media_files import picture, video
 from PIL import Image
 
 import lakehouse as lh
@@ -15,6 +14,7 @@ from lakehouse.media.codecs import encode_image
 from lakehouse.media.phash import phash
 from lakehouse.schema import Column, Schema
 from lakehouse.types import Type
+from tests.media_files import picture, video
 
 
 @pytest.fixture(scope="module")

@@ -120,8 +120,9 @@ def test_no_more_is_under_way_than_was_allowed(numbers):
 
 
 def test_threads_end_with_the_iteration(numbers):
+    made = loader(numbers, batch_size=4)  # it pins its version as long as it lives
     before = threading.active_count()
-    batches = iter(loader(numbers, batch_size=4))
+    batches = iter(made)
     next(batches)
     assert threading.active_count() > before
     del batches

@@ -40,6 +40,8 @@ class TableDataset:
         The version to read.
     options
         Columns, `where`, the transform, and what bad and missing values do; the order is the sampler's.
+    pin
+        As of `Loader`.
 
     Raises
     ------
@@ -54,7 +56,7 @@ class TableDataset:
     (5, 3, [7, 3, 7])
     """
 
-    def __init__(self, snapshot: Snapshot, options: LoaderOptions | None = None) -> None:
+    def __init__(self, snapshot: Snapshot, options: LoaderOptions | None = None, *, pin: bool = True) -> None:
         check_process()
         options = options or LoaderOptions()
         if options.on_bad_rows == "mask":
@@ -68,8 +70,10 @@ class TableDataset:
                 "a transform's rng is seeded by the position in the order, which rows by index do not have; "
                 "use t.loader(…) or t.torch_iterable(…), or draw from torch's own generator"
             )
-        *_, agree = ranks.agreement(snapshot, options)
+        rank, _, agree = ranks.agreement(snapshot, options)
         self._source = Source.of(snapshot, options, agree)
+        if pin and rank == 0:
+            self._source.pin()
 
     @property
     def source(self) -> Source:

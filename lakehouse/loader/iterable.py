@@ -36,6 +36,8 @@ class TableIterable(IterableDataset[Any]):
         The version to read.
     options
         As of `Loader`; `num_workers` is the DataLoader's.
+    pin
+        As of `Loader`.
 
     Examples
     --------
@@ -45,13 +47,15 @@ class TableIterable(IterableDataset[Any]):
     [[0, 1, 2, 3], [4, 5, 6, 7]]
     """
 
-    def __init__(self, snapshot: Snapshot, options: LoaderOptions | None = None) -> None:
+    def __init__(self, snapshot: Snapshot, options: LoaderOptions | None = None, *, pin: bool = True) -> None:
         check_process()
         options = options or LoaderOptions()
         if options.num_workers:
             raise InvalidArgumentError("num_workers belongs to the DataLoader that iterates this dataset")
         self._rank, self._world_size, agree = ranks.agreement(snapshot, options)
         self._source = Source.of(snapshot, options, agree)
+        if pin and self._rank == 0:
+            self._source.pin()
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]  # torch 2.13 leaves it untyped
 
     def __len__(self) -> int:

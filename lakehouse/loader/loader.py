@@ -42,6 +42,8 @@ class Loader:
         The version to read; it stays this one whatever is written meanwhile.
     options
         What of it, and how.
+    pin
+        Whether to keep the version from clean-up while this loader lives; rank 0 does it for all.
 
     Raises
     ------
@@ -65,12 +67,15 @@ class Loader:
     [6, 7, 8, 9] ['n6', 'n7', 'n8', 'n9']
     """
 
-    def __init__(self, snapshot: Snapshot, options: LoaderOptions | None = None) -> None:
+    def __init__(self, snapshot: Snapshot, options: LoaderOptions | None = None, *, pin: bool = True) -> None:
         check_process()
         options = options or LoaderOptions()
         self._arrays = arrays_of_this_installation()
         self._rank, self._world_size, agree = ranks.agreement(snapshot, options)
+        self._pins = pin and self._rank == 0
         self._source = Source.of(snapshot, options, agree)
+        if self._pins:
+            self._source.pin()
         self._meter = Meter(options.num_workers or threads.num_threads())
         self._cursor = Cursor()
         self._iteration = object()
@@ -168,6 +173,8 @@ class Loader:
         source = self._source if saved.version == self._source.version else self._source.at(saved.version)
         saved.check_selects(LoaderState.of(source, self._plan(0), 0))
         if source is not self._source:
+            if self._pins:
+                source.pin()
             self._source, self._processes = source, None
         self._cursor.load(saved.epoch, saved.step)
 

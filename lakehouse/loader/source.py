@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import _thread
+import atexit
+import weakref
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from lakehouse.errors import LakehouseError
 from lakehouse.loader.columns import ROW_ID, Column, Form, column_of
 from lakehouse.loader.plan import Plan
 from lakehouse.loader.selection import select
 from lakehouse.location import Location
+from lakehouse.pins import pinned
 from lakehouse.snapshot import open_snapshot
 
 if TYPE_CHECKING:
@@ -64,6 +70,21 @@ class Source:
         """The version, opened in this process."""
         return open_snapshot(self.lake, self.table, self.version)
 
+    def pin(self) -> None:
+        """Keep the version from clean-up as long as this object lives.
+
+        Raises
+        ------
+        VersionNotFoundError
+            It is gone already.
+        """
+        held = ExitStack()
+        # On a handle of its own: Lance lends one to a single thread where tags are written.
+        held.enter_context(pinned(open_snapshot(self.lake, self.table, self.version)))
+        # The collector calls in whatever thread it finds itself, under whatever lock: nothing may be waited for there.
+        weakref.finalize(self, _thread.start_new_thread, _let_go, (held,)).atexit = False
+        _held.add(held)
+
     def at(self, version: int) -> Source:
         """Return the same choice of another version."""
         return Source.of(open_snapshot(self.lake, self.table, version), self.options)
@@ -85,6 +106,21 @@ class Source:
 
         options = cloudpickle.dumps(self.options)
         return _reopened, (self.lake.uri, self.table, self.version, self.columns, self.selection, options)
+
+
+_held: set[ExitStack] = set()
+
+
+def _let_go(held: ExitStack) -> None:
+    with suppress(LakehouseError):  # the table was dropped, say; nobody is there to hear it
+        held.close()
+    _held.discard(held)
+
+
+@atexit.register
+def _let_all_go() -> None:
+    for held in list(_held):
+        _let_go(held)
 
 
 def _reopened(

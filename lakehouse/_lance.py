@@ -17,6 +17,12 @@ for _name, _value in _DEFAULTS.items():
     os.environ.setdefault(_name, _value)
 
 import lance  # noqa: E402 - after its environment
+import lance.optimize  # noqa: E402 - not imported by the package itself
+
+# pylance 14.0.2 reads the transaction of a compaction that remapped an index with a TypeError: its Rust side gives two
+# of the five fields. Harmless once the others have a default, and once they are given.
+if len(lance.LanceOperation.RewrittenIndex.__init__.__defaults__ or ()) < 3:
+    lance.LanceOperation.RewrittenIndex.__init__.__defaults__ = (None, None, None)
 
 _IMPORTED_IN = os.getpid()
 

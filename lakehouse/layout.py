@@ -82,5 +82,5 @@ def mark_format(lake: Location) -> None:
 def drop(lake: Location, name: str) -> None:
     """Remove a table's folder and what is kept beside it."""
     table_location(lake, name).delete("")
-    for room in ("ingest", "failures", "checkpoints", "leases"):
+    for room in ("ingest", "failures", "checkpoints", "leases", "runs", "marks", "audit", "counts"):
         side(lake).delete(f"{room}/{name}")

@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from pyarrow import types as pt
 
-from lakehouse import commit, reads, types
-from lakehouse.errors import IndexNotFoundError, InvalidArgumentError, closest, translated
+from lakehouse import commit, reads, storage, types
+from lakehouse.errors import (
+    ColumnNotFoundError,
+    IndexNotFoundError,
+    InvalidArgumentError,
+    closest,
+    no_column,
+    translated,
+)
 from lakehouse.index_kinds import (
     FTS,
     KINDS,
@@ -90,15 +97,39 @@ def create_index(snapshot: Snapshot, column: str, options: IndexOptions | None =
     arguments = _arguments(snapshot, field, options)
     asked = f"building {type(options).__name__} on {column!r} of {snapshot.name!r}"
 
-    def attempt(dataset: Any) -> int:
+    def attempt(dataset: Any) -> tuple[int, str]:
+        if column not in dataset.schema.names:
+            raise no_column(column, storage.logical_schema(dataset.schema).names)
         name = _name_for(dataset, column, family_of(KINDS[type(options)]))
         if isinstance(options, IvfPq | IvfFlat):
             dataset.create_index(column, KINDS[type(options)], name=name, replace=True, **arguments)
         else:
             dataset.create_scalar_index(column, KINDS[type(options)], name=name, replace=True, **arguments)
-        return int(dataset.version)
+        return int(dataset.version), name
 
-    return commit.retrying(snapshot.location, attempt, asked)
+    version, name = commit.retrying(snapshot.location, attempt, asked)
+    if name in drop_orphans(snapshot):
+        raise ColumnNotFoundError(f"{asked}: the column was dropped meanwhile, and the index with it")
+    return version
+
+
+def drop_orphans(snapshot: Snapshot) -> list[str]:
+    """Drop the indexes whose column is gone, and return their names.
+
+    Lance 14 commits an index over the drop of its column, and from then on no filtered read of the table works, of
+    whatever column. So whoever builds an index looks again.
+    """
+    dropped: list[str] = []
+
+    def attempt(dataset: Any) -> None:
+        there = {field_id for ids in commit.stored_ids(dataset).values() for field_id in ids}
+        for index in dataset.describe_indices():
+            if not set(index.fields) <= there:
+                dataset.drop_index(index.name)
+                dropped.append(index.name)
+
+    commit.retrying(snapshot.location, attempt, f"dropping indexes of {snapshot.name!r} whose column is gone")
+    return dropped
 
 
 def drop_index(snapshot: Snapshot, name: str) -> int:

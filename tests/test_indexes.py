@@ -2,6 +2,7 @@
 
 import threading
 
+import lance
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -192,3 +193,27 @@ def test_indexes_built_at_once_all_stand(table):
         thread.join()
     assert failures == []
     assert sorted(indexes(table.snapshot())["kind"].to_pylist()) == ["BITMAP", "BTREE", "BTREE", "FTS"]
+
+
+def test_a_column_dropped_while_its_index_is_built_leaves_no_index_behind(lake, monkeypatch):
+    table = lake.create_table("t", data=[{"x": i, "f": i} for i in range(100)])
+    build = lance.LanceDataset.create_scalar_index
+
+    def after_a_drop(dataset, *args, **options):
+        monkeypatch.undo()
+        lance.dataset(table.uri).drop_columns(["f"])  # by anybody
+        return build(dataset, *args, **options)
+
+    monkeypatch.setattr(lance.LanceDataset, "create_scalar_index", after_a_drop)
+    with pytest.raises(ColumnNotFoundError, match="'f'.*dropped meanwhile"):
+        table.create_index("f")
+    assert table.count_rows("x > 0") == 99
+    assert table.indexes().num_rows == 0
+
+
+def test_an_index_on_a_column_that_went_before_the_attempt_is_refused(lake):
+    table = lake.create_table("t", data=[{"x": i, "f": i} for i in range(10)])
+    now = table.snapshot()
+    table.drop_columns(["f"])
+    with pytest.raises(ColumnNotFoundError, match="'f'"):
+        create_index(now, "f", BTree())

@@ -45,6 +45,8 @@ soak: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.point_query
 	$(BIN)/python -m benchmarks.column_addition
+	$(BIN)/python -m benchmarks.backfill
+	$(BIN)/python -m benchmarks.team --rounds 3
 	$(BIN)/python -m benchmarks.report
 
 clean:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from benchmarks import column_addition, point_query
+from benchmarks import backfill, column_addition, point_query, team, team_soak
 from benchmarks.command import RESULTS
 from benchmarks.harness import Results
 from benchmarks.harness.trial import REPOSITORY
@@ -16,12 +17,16 @@ from benchmarks.plot import draw
 from benchmarks.presentation import Presentation, to_markdown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 PRESENTATIONS: dict[str, Presentation] = {
     "point_query": point_query.PRESENTATION,
     "column_addition": column_addition.PRESENTATION,
+    "backfill": backfill.PRESENTATION,
+    "team": team.PRESENTATION,
 }
+# Figures that a soak keeps, with what makes a table of them.
+SOAKS: dict[str, Callable[[dict[str, Any]], str]] = {"soak_team": team_soak.to_markdown}
 
 
 def inject(text: str, name: str, block: str) -> str:
@@ -67,6 +72,11 @@ def write_report(results_folder: Path, readme: Path) -> list[str]:
         address = Path(os.path.relpath(picture, readme.parent)).as_posix()
         text = inject(text, name, to_markdown(results, shown, address))
         done.append(name)
+    for name, table in SOAKS.items():
+        path = results_folder / f"{name}.json"
+        if path.exists():
+            text = inject(text, name, table(json.loads(path.read_text())))
+            done.append(name)
     readme.write_text(text)
     return done
 

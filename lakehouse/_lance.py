@@ -26,7 +26,11 @@ if len(lance.LanceOperation.RewrittenIndex.__init__.__defaults__ or ()) < 3:
 
 _IMPORTED_IN = os.getpid()
 
-__all__ = ["check_process", "lance"]
+TESTED = ("14.0.2",)
+"""Releases whose conflict rules, who conflicts with whom, are those the tests expect, cell by cell."""
+_UNTESTED = "LAKEHOUSE_UNTESTED_PYLANCE"
+
+__all__ = ["TESTED", "check_process", "check_tested", "lance"]
 
 
 def check_process() -> None:
@@ -41,4 +45,20 @@ def check_process() -> None:
         raise UnsupportedTableError(
             "this process was forked after Lance was loaded, and Lance does not survive a fork; start workers "
             'with multiprocessing.get_context("spawn") or "forkserver" (DataLoader: multiprocessing_context="spawn")'
+        )
+
+
+def check_tested() -> None:
+    """Refuse to write features with a Lance whose conflict rules nobody has checked.
+
+    Raises
+    ------
+    UnsupportedTableError
+        Another release, and the environment does not say that it may be used.
+    """
+    if lance.__version__ not in TESTED and os.environ.get(_UNTESTED) != "1":
+        raise UnsupportedTableError(
+            f"feature columns stand on Lance's conflict rules, which were tested with pylance {', '.join(TESTED)}; "
+            f"{lance.__version__} is installed. Install the tested one (pip install pylance=={TESTED[-1]}), or try it "
+            f"at your own risk with {_UNTESTED}=1"
         )

@@ -23,7 +23,7 @@ _RETRYABLE = re.compile(
     r"retryable commit conflict|too ?many concurrent writers|too ?much ?write ?contention|preempted by",
     re.IGNORECASE,
 )
-_INCOMPATIBLE = re.compile(r"[Ii]ncompatible transaction")
+_INCOMPATIBLE = re.compile(r"[Ii]ncompatible transaction|Field with id -?\d+ does not exist")
 _GONE = re.compile(r"_versions/\d+\.manifest.{0,80}not found|Not found:.*\.manifest", re.DOTALL)
 
 

@@ -1,39 +1,95 @@
 """The transactional heart: verify, commit, make sure it landed, rebase what others moved.
 
-Every write of the library goes through one of two loops. `retrying` is for operations Lance builds itself
-(update, delete, upsert, declare): each attempt starts from the newest version, so nothing stale is ever
-re-committed. `commit_operation` is for operations built here (append, data replacement): it stamps the
-transaction with an id, so that after an unknown outcome it can look for itself in the log before doing
-anything, and after a success it looks whether the commit is still there (lance#3718: clean-up can recycle a
-version number under a stalled writer, which then gets a success for a commit that is gone).
+Every write of the library goes through one of two loops. `retrying` is for operations Lance builds and commits itself
+(update, delete, upsert, declare, compact): each attempt starts from the newest version, so nothing stale is ever
+re-committed; who did it and why is left in a mark beside the table. `commit_operation` is for operations built here
+(append, data replacement): it stamps the transaction with an id, so that after an unknown outcome it can look for
+itself in the log before doing anything. Both look after a success whether the commit is in the line of versions.
 
 This module knows fragments, fields and files, not features.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import getpass
 import os
 import random
+import socket
 import time
 import uuid
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lakehouse import marks
 from lakehouse._lance import lance
 from lakehouse._messages import Outcome, classify
 from lakehouse.errors import ConflictError, LakehouseError, translate, translated
+from lakehouse.transactions import (
+    ACCEPTED,
+    ACCEPTED_AT,
+    AT,
+    AUTHOR,
+    FILLED,
+    FROM_VERSION,
+    ID,
+    JOB,
+    OPERATION,
+    RESET,
+    RUN,
+    Trace,
+    files_of,
+    find,
+    has_landed,
+    id_of,
+    newest,
+    path_of,
+    properties_of,
+    stored_at,
+    transaction_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from lakehouse.location import Location
 
+__all__ = [
+    "ACCEPTED",
+    "ACCEPTED_AT",
+    "AT",
+    "AUTHOR",
+    "FILLED",
+    "FROM_VERSION",
+    "ID",
+    "JOB",
+    "OPERATION",
+    "RESET",
+    "RUN",
+    "Budget",
+    "Committed",
+    "author",
+    "commit_operation",
+    "files_of",
+    "find",
+    "id_of",
+    "job",
+    "manifest_nbytes",
+    "new_nbytes",
+    "newest",
+    "path_of",
+    "properties_of",
+    "retrying",
+    "signed",
+    "stored_at",
+    "stored_ids",
+    "top_ids",
+    "transaction_of",
+]
+
 T = TypeVar("T")
-ID = "lakehouse:id"
-AUTHOR = "lakehouse:author"
-OPERATION = "lakehouse:operation"
 
 
 @dataclass(frozen=True)
@@ -72,12 +128,14 @@ class Committed:
     attempts: int
 
 
-def newest(table: Location) -> Any:
-    """Open the newest version of a table as a Lance dataset."""
-    return lance.dataset(table.uri, storage_options=dict(table.storage_options) or None)
-
-
-def retrying(table: Location, attempt: Callable[[Any], T], asked: str, budget: Budget = Budget()) -> T:
+def retrying(
+    table: Location,
+    attempt: Callable[[Any], T],
+    asked: str,
+    budget: Budget = Budget(),
+    *,
+    properties: Mapping[str, str] | None = None,
+) -> T:
     """Run `attempt` on the newest version until no other commit gets in between.
 
     Parameters
@@ -85,11 +143,13 @@ def retrying(table: Location, attempt: Callable[[Any], T], asked: str, budget: B
     table
         The table's folder.
     attempt
-        Takes the newest dataset, builds and commits; called again from a newer one after a conflict.
+        Takes the newest dataset, builds and commits on it; called again with a newer one after a conflict.
     asked
         What is being done, for messages.
     budget
         How long to try.
+    properties
+        Kept in the mark, beside who and what.
 
     Raises
     ------
@@ -98,7 +158,11 @@ def retrying(table: Location, attempt: Callable[[Any], T], asked: str, budget: B
     """
     for wait in budget.waits():
         try:
-            return attempt(newest(table))
+            before = newest(table)
+            dataset = before.checkout_version(before.version)
+            done = attempt(dataset)
+            if dataset.version == before.version or _left_mark(table, before, dataset, signed(asked, properties)):
+                return done
         except LakehouseError:
             raise
         except Exception as error:
@@ -108,6 +172,16 @@ def retrying(table: Location, attempt: Callable[[Any], T], asked: str, budget: B
                 raise translate(error, asked) from error
         time.sleep(wait)
     raise _exhausted(asked, budget)
+
+
+def _left_mark(table: Location, before: Any, after: Any, properties: Mapping[str, str]) -> bool:
+    """Say whose the commit is that made a dataset what it is now; False if it is not in the line of versions."""
+    version = int(after.version)
+    transaction = transaction_of(after, version)
+    if transaction is None:  # cleaned up since, so it was one of the line
+        return True
+    marks.leave(table, version, transaction.uuid, properties)
+    return has_landed(table, version, partial(Trace.of, transaction.operation, before))
 
 
 def commit_operation(
@@ -148,7 +222,7 @@ def commit_operation(
         Others kept committing first for the whole budget; what was staged stays where it is.
     """
     commit_id = commit_id or uuid.uuid4().hex
-    properties = {ID: commit_id, AUTHOR: author(), OPERATION: asked, **properties}
+    properties = signed(asked, properties) | {ID: commit_id}
     for attempts, wait in enumerate(budget.waits(), 1):
         with translated(asked):
             dataset = newest(table)
@@ -156,14 +230,14 @@ def commit_operation(
         if operation is None:
             return None
         transaction = lance.Transaction(dataset.version, operation, transaction_properties=properties)
-        version = _commit_once(table, transaction, commit_id, asked)
+        version = _commit_once(table, dataset, transaction, commit_id, asked)
         if version is not None:
             return Committed(version, commit_id, attempts)
         time.sleep(wait)
     raise _exhausted(asked, budget)
 
 
-def _commit_once(table: Location, transaction: Any, commit_id: str, asked: str) -> int | None:
+def _commit_once(table: Location, dataset: Any, transaction: Any, commit_id: str, asked: str) -> int | None:
     """Return the version it became, None if somebody else was first."""
     options = dict(table.storage_options) or None
     try:
@@ -176,83 +250,8 @@ def _commit_once(table: Location, transaction: Any, commit_id: str, asked: str) 
             raise translate(error, asked) from error
         return landed
     with translated(asked):
-        return int(version) if has_landed(table, version, files_of(transaction.operation)) else None
-
-
-def has_landed(table: Location, version: int, files: frozenset[str]) -> bool:
-    """Whether a commit that was reported as `version` is in the table's line of versions.
-
-    The manifest alone proves nothing: a recycled number has one too. Its files must be in the newest version, or the
-    version right after it has them, or took them away knowingly.
-    """
-    now = newest(table)
-    if now.version == version or files & data_files(now):
-        return True
-    # Clean-up takes older versions first. So if ours is gone, it was one of the line; and if ours is there and the next
-    # one is gone, ours was written after the clean-up, under a number that had been used before.
-    if transaction_of(now, version) is None:
-        return True
-    try:
-        following = now.checkout_version(version + 1)
-    except (OSError, ValueError) as error:
-        if classify(error) is not Outcome.GONE:
-            raise
-        return False
-    return bool(files & data_files(following)) or _took_away(now, version, files)
-
-
-def _took_away(dataset: Any, version: int, files: frozenset[str]) -> bool:
-    """Whether the commit after `version` says itself that it replaced fragments with these files."""
-    transaction = transaction_of(dataset, version + 1)
-    if transaction is None:
-        return False
-    match operation := transaction.operation:
-        case lance.LanceOperation.Rewrite():
-            old = (fragment for group in operation.groups for fragment in group.old_fragments)
-            return any(file.path in files for fragment in old for file in fragment.files)
-        case lance.LanceOperation.Delete():
-            gone = set(operation.deleted_fragment_ids)
-        case lance.LanceOperation.Update():
-            gone = set(operation.removed_fragment_ids)
-        case _:
-            return isinstance(operation, lance.LanceOperation.Overwrite | lance.LanceOperation.Restore)
-    ours = dataset.checkout_version(version).get_fragments()
-    return any(f.fragment_id in gone and any(file.path in files for file in f.data_files()) for f in ours)
-
-
-def data_files(dataset: Any) -> frozenset[str]:
-    """Return the paths of all data files of a version."""
-    return frozenset(file.path for fragment in dataset.get_fragments() for file in fragment.data_files())
-
-
-def files_of(operation: Any) -> frozenset[str]:
-    """Return the data files that an append or a data replacement brings."""
-    if hasattr(operation, "replacements"):
-        return frozenset(group.new_file.path for group in operation.replacements)
-    return frozenset(file.path for fragment in operation.fragments for file in fragment.files)
-
-
-def find(table: Location, commit_id: str, after: int) -> int | None:
-    """Return the version that a transaction became, looking at every version later than `after`, newest first."""
-    dataset = newest(table)
-    return next((v for v in range(dataset.version, after, -1) if id_of(dataset, v) == commit_id), None)
-
-
-def id_of(dataset: Any, version: int) -> str | None:
-    """Return our id of the transaction that made a version; None if it is not ours or cleaned up."""
-    transaction = transaction_of(dataset, version)
-    return (transaction.transaction_properties or {}).get(ID) if transaction else None
-
-
-def transaction_of(dataset: Any, version: int) -> Any | None:
-    """Return the transaction that made a version; None if the version was cleaned up."""
-    try:
-        return dataset.read_transaction(version)
-    except (OSError, ValueError) as error:
-        # Anything else, a store out of reach say, must not read as "was never committed".
-        if classify(error) is Outcome.GONE:
-            return None
-        raise
+        left = partial(Trace.of, transaction.operation, dataset)
+        return int(version) if has_landed(table, version, left) else None
 
 
 def top_ids(dataset: Any) -> dict[str, int]:
@@ -269,12 +268,23 @@ def stored_ids(dataset: Any) -> dict[str, frozenset[int]]:
     return {field.name(): below(field) for field in dataset.lance_schema.fields()}
 
 
+def signed(asked: str, properties: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the properties that make a transaction ours: who, what, when and in which job; `properties` go before."""
+    at = dt.datetime.now(dt.UTC).isoformat()
+    return {ID: uuid.uuid4().hex, AUTHOR: author(), OPERATION: asked, JOB: job(), AT: at, **(properties or {})}
+
+
 def author() -> str:
     """Return who is writing: ``LAKEHOUSE_AUTHOR``, or the account's name."""
     try:
         return os.environ.get("LAKEHOUSE_AUTHOR") or getpass.getuser()
     except (KeyError, OSError):  # a container whose user has no name
         return f"uid {os.getuid()}"
+
+
+def job() -> str:
+    """Return what is writing: ``LAKEHOUSE_JOB``, or host and process."""
+    return os.environ.get("LAKEHOUSE_JOB") or f"{socket.gethostname()}:{os.getpid()}"
 
 
 def _exhausted(asked: str, budget: Budget) -> ConflictError:
@@ -287,7 +297,7 @@ def _exhausted(asked: str, budget: Budget) -> ConflictError:
 def new_nbytes(before: frozenset[str], after: Any) -> int:
     """Return the bytes of the data files that a version has and an earlier one, given by its files, has not."""
     files = (file for fragment in after.get_fragments() for file in fragment.data_files())
-    return sum(file.file_size_bytes or 0 for file in files if file.path not in before)
+    return sum(file.file_size_bytes or 0 for file in files if path_of(file) not in before)
 
 
 def manifest_nbytes(dataset: Any) -> int:

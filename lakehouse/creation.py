@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import pyarrow as pa
 
-from lakehouse import storage, types
+from lakehouse import commit, storage, types
 from lakehouse._lance import lance
 from lakehouse.errors import translated
 from lakehouse.schema import families
@@ -76,4 +76,5 @@ def create(location: Location, columns: pa.Schema, rows: pa.RecordBatchReader | 
             enable_stable_row_ids=True,
             enable_v2_manifest_paths=True,
             auto_cleanup_options=None,  # clean-up is a decision of the team, never a side effect of a write
+            transaction_properties=commit.signed("creating the table"),
         )

@@ -37,6 +37,8 @@ class RowFailure:
         The column it happened in; None if the row as a whole is meant.
     row_id
         The row's id, if it is in the table.
+    attempts
+        Calls of the function that failed on it, in this run.
     """
 
     source: str
@@ -44,6 +46,7 @@ class RowFailure:
     message: str
     column: str | None = None
     row_id: int | None = None
+    attempts: int = 1
 
 
 SCHEMA = pa.schema(
@@ -82,7 +85,7 @@ def record(
             "column": f.column,
             "error": f.error,
             "message": f.message,
-            "attempt": 1 + (before.get(f.row_id, 0) if before and f.row_id is not None else 0),
+            "attempt": f.attempts + (before.get(f.row_id, 0) if before and f.row_id is not None else 0),
             "run": run,
         }
         for f in failures
@@ -116,6 +119,11 @@ def attempts(lake: Location, table: str, prefix: str, row_ids: npt.NDArray[np.ui
         for row in () if part is None else part.filter(_among(part, row_ids)).to_pylist():
             found[row["row_id"]] = max(row["attempt"], found.get(row["row_id"], 0))
     return found
+
+
+def has_any(lake: Location, table: str, prefix: str, *, but: str) -> bool:
+    """Whether failures of runs that begin with `prefix` are recorded, beside those of one run."""
+    return any(name.startswith(prefix) and name != but + _SUFFIX for name in _folder(lake, table).listdir())
 
 
 def settle(lake: Location, table: str, prefix: str, row_ids: npt.NDArray[np.uint64], *, but: str) -> None:

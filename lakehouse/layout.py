@@ -7,7 +7,12 @@
     <lake>/_lakehouse/ingest/         finished fragments of an add that has not committed yet
     <lake>/_lakehouse/failures/       rows and cells that could not be stored or computed
     <lake>/_lakehouse/checkpoints/    computed feature values that are not committed yet
-    <lake>/_lakehouse/leases/         who is doing what right now
+    <lake>/_lakehouse/leases/         who is doing what right now, and which versions are being read
+    <lake>/_lakehouse/runs/           who filled which column when, with what and from what
+    <lake>/_lakehouse/marks/          whose the commits are that Lance builds itself
+    <lake>/_lakehouse/audit/          what the log said of writes by others, up to a version
+    <lake>/_lakehouse/counts/         how many rows of an immutable file are done; may be deleted
+    <lake>/_lakehouse/history/        what happened to columns in versions that were cleaned up
 """
 
 from __future__ import annotations
@@ -82,5 +87,5 @@ def mark_format(lake: Location) -> None:
 def drop(lake: Location, name: str) -> None:
     """Remove a table's folder and what is kept beside it."""
     table_location(lake, name).delete("")
-    for room in ("ingest", "failures", "checkpoints", "leases", "runs", "marks", "audit", "counts"):
+    for room in ("ingest", "failures", "checkpoints", "leases", "runs", "marks", "audit", "counts", "history"):
         side(lake).delete(f"{room}/{name}")

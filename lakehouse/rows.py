@@ -202,6 +202,11 @@ def _check_updatable(snapshot: Snapshot, names: list[str]) -> None:
         if name == snapshot.key:
             raise SchemaError(f"{name!r} is the key, which names a row for good; delete the rows and add them anew")
         feature = owner_of(snapshot.features, name)
+        if feature is not None and feature.kind == "data":
+            raise SchemaError(
+                f"{name!r} came from {feature.source}; change single values with "
+                f'add_columns_from(data with {snapshot.key or "a key"} and {name}, on_missing="keep")'
+            )
         if feature is not None:
             raise SchemaError(
                 f"{name!r} is a feature, computed from {feature.source}; change its function or its inputs and backfill"
@@ -223,7 +228,7 @@ def _write(snapshot: Snapshot, operation: Callable[[Any], int], asked: str) -> W
     """Run an operation that Lance builds and commits; it counts the rows it touched."""
 
     def attempt(dataset: Any) -> WriteResult:
-        before = commit.data_files(dataset)
+        before = commit.files_of(dataset)
         num_rows = operation(dataset)
         return WriteResult(int(dataset.version), num_rows, 0, commit.new_nbytes(before, dataset))
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import layout, storage
-from lakehouse._lance import check_process, lance
+from lakehouse._lance import check_process, check_tested, lance
 from lakehouse.errors import (
     TableNotFoundError,
     UnsupportedTableError,
@@ -115,18 +115,20 @@ class Snapshot:
         return names
 
     def check_writable(self) -> None:
-        """Refuse tables whose rows lose their identity when they move.
+        """Refuse tables whose rows lose their identity when they move, and features under an untested Lance.
 
         Raises
         ------
         UnsupportedTableError
-            The table has no stable row ids.
+            The table has no stable row ids, or it has features and this release of Lance was not tested with them.
         """
         if not self.dataset.has_stable_row_ids:
             raise UnsupportedTableError(
                 f"the table {self.name!r} was made without stable row ids, which feature columns need; "
                 f"lake.adopt({self.name!r}) copies it once into one that has them"
             )
+        if self.features:
+            check_tested()
 
 
 def open_snapshot(
@@ -158,7 +160,7 @@ def open_snapshot(
 def _version_at(table: Location, name: str, moment: dt.datetime) -> int:
     """Return the version that was the newest at a moment; one without a zone is in UTC, as in SQL."""
     moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
-    versions = lance.dataset(table.uri, storage_options=dict(table.storage_options) or None).versions()
+    versions: list[Any] = lance.dataset(table.uri, storage_options=dict(table.storage_options) or None).versions()
     made = {int(each["version"]): each["timestamp"].astimezone(dt.UTC) for each in versions}
     if not any(when <= moment for when in made.values()):
         oldest, when = min(made.items())

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from lakehouse import display, indexes, info, ingest, reads, rows, samples, search, versions
+from lakehouse import display, indexes, info, ingest, maintenance, reads, rows, samples, search, versions
 from lakehouse._optional import require
 from lakehouse.errors import ReadOnlyError, translated
-from lakehouse.features import backfill, columns, ledger, preview, revisions
+from lakehouse.features import backfill, columns, history, imported, ledger, preview, revisions, rollback, runs
+from lakehouse.ingest import FRAGMENT_NBYTES, FRAGMENT_ROWS
 from lakehouse.loader import Loader, LoaderOptions
 from lakehouse.loader.datasets import BatchSampler, TableDataset
 from lakehouse.location import Location
@@ -21,9 +22,13 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from lakehouse.features.columns import Dropped
+    from lakehouse.features.imported import ImportResult, OnMissing
+    from lakehouse.features.rollback import RollbackResult
     from lakehouse.features.udf import UDF
     from lakehouse.index_kinds import DistanceType, IndexOptions
     from lakehouse.loader.iterable import TableIterable
+    from lakehouse.maintenance import CompactResult
     from lakehouse.where import Where
 
 
@@ -159,7 +164,7 @@ class Table:
         1
         """
         now = self.snapshot()
-        return info.inspect(now, ledger.features(now))
+        return info.inspect(now, ledger.features(now, remember=not self._read_only))
 
     # Rows
 
@@ -438,7 +443,7 @@ class Table:
         ----------
         new
             By name: a function made by `udf`, an SQL expression over the row, or an Arrow field for an empty
-            column. A function of several outputs names its columns itself.
+            column. A function of several outputs names its columns itself. Either may read columns of the same call.
 
         Returns
         -------
@@ -462,7 +467,7 @@ class Table:
     def backfill(
         self,
         columns: str | Sequence[str] | None = None,
-        udf: UDF | None = None,
+        udf: UDF | Mapping[str, UDF] | None = None,
         where: Where | None = None,
         only: backfill.Only | None = None,
         num_workers: int = 0,
@@ -479,7 +484,7 @@ class Table:
     def backfill(
         self,
         columns: str | Sequence[str] | None = None,
-        udf: UDF | None = None,
+        udf: UDF | Mapping[str, UDF] | None = None,
         where: Where | None = None,
         only: backfill.Only | None = None,
         num_workers: int = 0,
@@ -495,7 +500,7 @@ class Table:
     def backfill(
         self,
         columns: str | Sequence[str] | None = None,
-        udf: UDF | None = None,
+        udf: UDF | Mapping[str, UDF] | None = None,
         where: Where | None = None,
         only: backfill.Only | None = None,
         num_workers: int = 0,
@@ -509,12 +514,15 @@ class Table:
     ) -> backfill.BackfillResult | backfill.BackfillPlan:
         """Fill feature columns where they are missing or stale; after a kill, nothing is computed twice.
 
+        Functions that read a column in common are computed in one pass: it is read, and its media decoded, once.
+
         Parameters
         ----------
         columns
-            Which features, by any of their columns; None means all.
+            Which features, by any of their columns; None means all that something computes.
         udf
-            The function, where it cannot be imported by the name it was declared with.
+            The function, where it cannot be imported by the name it was declared with; for several features a mapping
+            ``{column: function}``.
         where
             Only rows that match.
         only
@@ -591,7 +599,7 @@ class Table:
         >>> table.features().select(["column", "state", "inputs"]).to_pylist()
         [{'column': 'area', 'state': 'stale(inputs)', 'inputs': ['w', 'h']}]
         """
-        return ledger.features(self.snapshot())
+        return ledger.features(self.snapshot(), remember=not self._read_only)
 
     def errors(self, columns: str | Sequence[str] | None = None) -> pa.Table:
         """Return the rows and files that could not be stored or computed.
@@ -673,8 +681,20 @@ class Table:
         """
         return revisions.accept(self._writable(), column, udf)
 
-    def drop_columns(self, names: Iterable[str]) -> int:
+    def drop_columns(self, names: Iterable[str], *, cascade: bool = False) -> Dropped:
         """Remove columns; metadata only, older versions keep them.
+
+        Parameters
+        ----------
+        names
+            Which.
+        cascade
+            Drop what is computed from them too, and what is computed from that.
+
+        Returns
+        -------
+        Dropped
+            ``version`` and ``columns``, all that went.
 
         Raises
         ------
@@ -685,11 +705,12 @@ class Table:
         Examples
         --------
         >>> table = lh.connect(folder).create_table("pets", data=[{"x": 1, "note": "old"}])
-        >>> _ = table.drop_columns(["note"])
+        >>> table.drop_columns(["note"]).columns
+        ('note',)
         >>> table.schema.names
         ['x']
         """
-        return columns.drop_columns(self._writable(), names)
+        return columns.drop_columns(self._writable(), names, cascade=cascade)
 
     def rename_column(self, old: str, new: str) -> int:
         """Rename a column; metadata only, features computed from it stay true.
@@ -706,6 +727,150 @@ class Table:
         ['remark']
         """
         return columns.rename_column(self._writable(), old, new)
+
+    def column_history(self, column: str) -> pa.Table:
+        """Return what happened to a column, newest last; renames do not end it, and runs outlive clean-up.
+
+        Returns
+        -------
+        pyarrow.Table
+            ``version, when, who, what, generation, code_hash, source, num_rows, num_failed, nbytes, run, message``;
+            NULL where it is not known.
+
+        Raises
+        ------
+        ColumnNotFoundError
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"w": 2, "h": 3}])
+        >>> _ = table.add_columns({"area": "w * h"})
+        >>> _ = table.backfill("area", progress=False)
+        >>> table.column_history("area")["what"].to_pylist()
+        ['declared', 'filled']
+        """
+        return history.column_history(self.snapshot(), column, remember=not self._read_only)
+
+    def rollback_column(self, column: str, version: int, *, progress: bool | None = None) -> RollbackResult:
+        """Put a feature's columns back as they were at a version; everyone else's newer writes stay.
+
+        Data files are named again, not copied, where rows are where they were. Rows whose inputs changed since are
+        stale, rows that were not there are to do, and features computed from the column become stale.
+
+        Raises
+        ------
+        VersionNotFoundError
+            The version was cleaned up, or never was.
+        SchemaError
+            The column is no feature, did not exist then, or was of another type.
+        ConflictError
+            It is being filled, or something computed from it is.
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"x": 1}])
+        >>> _ = table.add_columns({"y": "x + 1"})
+        >>> version = table.backfill("y", progress=False).version
+        >>> _ = table.update(values={"x": 5})
+        >>> _ = table.backfill("y", progress=False)
+        >>> _ = table.rollback_column("y", version=version)
+        >>> table.to_arrow(["y"])["y"].to_pylist(), table.features()["state"].to_pylist()
+        ([2], ['stale(inputs)'])
+        """
+        return rollback.rollback_column(self._writable(), column, version, progress)
+
+    def runs(self, column: str | None = None) -> pa.Table:
+        """Return who filled which feature when, with what and from what, oldest first; runs that were killed too.
+
+        Parameters
+        ----------
+        column
+            Only the feature that fills this column; None means all, dropped ones too.
+
+        Returns
+        -------
+        pyarrow.Table
+            A row for each feature a run filled: ``run, columns, state, who, host, started_at, ended_at, function,
+            code_hash, declared_version, generation, arguments, inputs, all_inputs, inputs_digest, packages, git_commit,
+            options, num_rows, num_filled, num_failed, num_skipped, num_computed, num_resumed, nbytes_written,
+            from_version, versions, files, error``; `state` is ``running``, ``done``, ``failed`` or ``stopped``.
+
+        Raises
+        ------
+        SchemaError
+            Nothing computes the column.
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"w": 2, "h": 3}])
+        >>> _ = table.add_columns({"area": "w * h"})
+        >>> _ = table.backfill("area", progress=False)
+        >>> table.runs("area").select(["state", "inputs", "num_filled"]).to_pylist()
+        [{'state': 'done', 'inputs': ['w', 'h'], 'num_filled': 1}]
+        """
+        now = self.snapshot()
+        token = None if column is None else backfill.resolve(now, column)[0].token
+        return runs.read(now.lake, now.name, token)
+
+    def add_columns_from(
+        self,
+        data: Any,
+        on: str | None = None,
+        on_missing: OnMissing = "null",
+        *,
+        progress: bool | None = None,
+    ) -> ImportResult:
+        """Add columns with values from elsewhere, or fill them again; others write meanwhile as ever.
+
+        The columns that come together share a stamp, like the outputs of one function, so nobody sees half of a row;
+        they are dropped and renamed one by one. The same call after a kill goes on. Memory stays bounded however large
+        the data are and whatever their order; they are kept in the system's temporary folder meanwhile.
+
+        Parameters
+        ----------
+        data
+            Arrow, a DataFrame, dictionaries, an SQL result, `lh.read_parquet(…)`, or a path or glob of Parquet files.
+        on
+            The column by whose values rows are found, in the data each at most once; None means the table's key.
+        on_missing
+            What rows without data get: ``"null"``, or ``"keep"`` what they have; ``"raise"`` changes nothing then.
+
+        Raises
+        ------
+        DuplicateKeyError, RowNotFoundError, AlreadyExistsError, BadRowsError, SchemaError, ConflictError
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"id": 1}, {"id": 2}])
+        >>> table.add_columns_from(pa.table({"id": [2], "name": ["Rex"]}), on="id", progress=False).num_missing
+        1
+        >>> table.to_arrow().to_pydict()
+        {'id': [1, 2], 'name': [None, 'Rex']}
+        """
+        return imported.add_columns_from(self._writable(), data, on, on_missing, progress=progress)
+
+    def release(self, column: str) -> str | None:
+        """Take over from whoever is filling a feature: that job stops before its next commit, what it computed is kept.
+
+        For a job that hangs, or whose machine is out of reach; one that has ended holds nothing.
+
+        Returns
+        -------
+        str or None
+            Who held it; ``None`` if nobody did.
+
+        Raises
+        ------
+        ColumnNotFoundError, SchemaError
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"w": 2, "h": 3}])
+        >>> _ = table.add_columns({"area": "w * h"})
+        >>> table.release("area") is None
+        True
+        """
+        return maintenance.release(self._writable(), column)
 
     # Search
 
@@ -888,7 +1053,7 @@ class Table:
             on_missing=on_missing,
             prefetch_batches=prefetch_batches,
         )
-        return Loader(self.snapshot(), options)
+        return Loader(self.snapshot(), options, pin=not self._read_only)
 
     def torch_dataset(
         self,
@@ -919,7 +1084,7 @@ class Table:
             on_bad_rows=on_bad_rows,
             on_missing=on_missing,
         )
-        return TableDataset(self.snapshot(), options)
+        return TableDataset(self.snapshot(), options, pin=not self._read_only)
 
     def batch_sampler(
         self,
@@ -968,7 +1133,7 @@ class Table:
         require("torch", "t.torch_iterable()")
         from lakehouse.loader.iterable import TableIterable
 
-        return TableIterable(self.snapshot(), LoaderOptions(**options))
+        return TableIterable(self.snapshot(), LoaderOptions(**options), pin=not self._read_only)
 
     # Versions
 
@@ -1034,6 +1199,46 @@ class Table:
         True
         """
         return versions.tags(self.snapshot())
+
+    def compact(
+        self,
+        *,
+        target_rows_per_fragment: int = FRAGMENT_ROWS,
+        max_nbytes_per_fragment: int = FRAGMENT_NBYTES,
+        progress: bool | None = None,
+    ) -> CompactResult:
+        """Put small neighbouring fragments together and take out deleted rows, beside whatever others do.
+
+        Fragments that somebody fills are left alone. Row ids, indexes and values stay; the files that were copied are
+        kept for older versions.
+
+        Parameters
+        ----------
+        target_rows_per_fragment
+            Rows a fragment should have; those with fewer are put together.
+        max_nbytes_per_fragment
+            Bytes a fragment should have at most, media included. A fragment of half that size is left as it is, unless
+            most of its rows are deleted.
+        progress
+            ``None`` shows a bar on a terminal and one log line a minute elsewhere, ``False`` nothing.
+
+        Raises
+        ------
+        InvalidArgumentError, ReadOnlyError
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"x": 1}])
+        >>> _ = table.add([{"x": 2}], progress=False)
+        >>> print(table.compact(progress=False))
+        2 fragments became 1: 2 rows moved
+        """
+        return maintenance.compact(
+            self._writable(),
+            target_rows_per_fragment=target_rows_per_fragment,
+            max_nbytes_per_fragment=max_nbytes_per_fragment,
+            progress=progress,
+        )
 
     def checkout(self, version: int | str | dt.datetime) -> Table:
         """Return a handle pinned to a version, a tag or a time; this one stays as it is.

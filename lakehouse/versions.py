@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse import commit
+from lakehouse import commit, layout
 from lakehouse.errors import (
     AlreadyExistsError,
     InvalidArgumentError,
@@ -45,17 +45,17 @@ def history(snapshot: Snapshot, limit: int | None = None) -> pa.Table:
     dataset = snapshot.dataset
     with translated(f"reading the history of {snapshot.name!r}"):
         named: dict[int, list[str]] = {}
-        for name, tag in dataset.tags.list().items():
-            named.setdefault(tag["version"], []).append(name)
+        for name, version in _tags(dataset).items():
+            named.setdefault(version, []).append(name)
         kept = [v for v in dataset.versions() if v["version"] <= snapshot.version]
-        rows = [_row(dataset, version, named) for version in kept[::-1][:limit]]
+        rows = [_row(snapshot, version, named) for version in kept[::-1][:limit]]
     return pa.Table.from_pylist(rows, schema=HISTORY)
 
 
-def _row(dataset: Any, version: dict[str, Any], named: dict[int, list[str]]) -> dict[str, Any]:
+def _row(snapshot: Snapshot, version: dict[str, Any], named: dict[int, list[str]]) -> dict[str, Any]:
     number = version["version"]
-    transaction = commit.transaction_of(dataset, number)
-    properties = (transaction.transaction_properties or {}) if transaction else {}
+    transaction = commit.transaction_of(snapshot.dataset, number)
+    properties = commit.properties_of(snapshot.location, number, transaction) if transaction else {}
     return {
         "version": number,
         "timestamp": version["timestamp"].astimezone(),
@@ -77,6 +77,8 @@ def tag(snapshot: Snapshot, name: str) -> None:
     """
     if name.isdigit() or not name:
         raise InvalidArgumentError(f"a tag cannot be {name!r}: it would read as a version number")
+    if name.startswith(layout.PIN):
+        raise InvalidArgumentError(f"a tag cannot be {name!r}: {layout.PIN} names the versions that jobs are reading")
     there = tags(snapshot)
     if there.get(name) == snapshot.version:
         return
@@ -108,4 +110,15 @@ def untag(snapshot: Snapshot, name: str) -> None:
 def tags(snapshot: Snapshot) -> dict[str, int]:
     """Return the tags and their versions, sorted by name."""
     with translated(f"reading the tags of {snapshot.name!r}"):
-        return {name: int(tag["version"]) for name, tag in sorted(snapshot.dataset.tags.list().items())}
+        return dict(sorted(_tags(snapshot.dataset).items()))
+
+
+def _tags(dataset: Any, tries: int = 10) -> dict[str, int]:
+    """Return the tags people made; Lance 14 fails if one that it found is gone as it is read, somebody's pin say."""
+    try:
+        there = dataset.tags.list()
+    except ValueError as error:
+        if tries == 0 or "_refs/tags" not in str(error):
+            raise
+        return _tags(dataset, tries - 1)
+    return {name: int(tag["version"]) for name, tag in there.items() if not name.startswith(layout.PIN)}

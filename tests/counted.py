@@ -17,5 +17,12 @@ def tripled(x: pa.Array) -> pa.Array:
     return pc.multiply(x, 3)
 
 
-def calls():
-    return [int(line) for line in Path("calls").read_text().split()] if Path("calls").exists() else []
+@lh.udf(pa.int64(), batch=True, batch_size=BATCH, version="1")
+def noted(x: pa.Array) -> pa.Array:
+    with Path("noted").open("a") as file:
+        file.writelines(f"{value}\n" for value in x.to_pylist())
+    return x
+
+
+def calls(of="calls"):
+    return [int(line) for line in Path(of).read_text().split()] if Path(of).exists() else []

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.backfill import FRAGMENTS_10, FRAGMENTS_100, ONE_ROW, Backfill
+from benchmarks.backfill import goals as backfill_goals
 from benchmarks.building import built_once
 from benchmarks.column_addition import ColumnAddition
 from benchmarks.column_addition import goals as column_goals
@@ -41,7 +43,9 @@ from benchmarks.point_query import goals as point_goals
 from benchmarks.point_readers.page_index import pages, values_start
 from benchmarks.report import PRESENTATIONS, inject, write_report
 
-README = "# Lake\n<!-- bench:point_query -->old<!-- /bench -->\n<!-- bench:column_addition --><!-- /bench -->\n"
+README = "# Lake\n<!-- bench:point_query -->old<!-- /bench -->\n" + "".join(
+    f"<!-- bench:{name} --><!-- /bench -->\n" for name in ("column_addition", "backfill")
+)
 
 
 def quiet(_line):
@@ -62,6 +66,14 @@ def column_results(tmp_path_factory):
     return run(benchmark, num_rounds=1, launch=in_this_process, tell=quiet)
 
 
+@pytest.fixture(scope="module")
+def backfill_results(tmp_path_factory):
+    data = str(tmp_path_factory.mktemp("backfill"))
+    sizes = {"num_rows": 2000, "num_media": 60, "num_calls": 200, "num_pictures": 20}
+    benchmark = Backfill(**sizes, media_nbytes=2000, data=data)
+    return run(benchmark, num_rounds=1, arms=["ours", "by_hand"], launch=in_this_process, tell=quiet)
+
+
 def test_every_way_to_fetch_images_runs_and_delivers_the_same(point_results):
     assert set(point_results.arms) == set(PointQuery.arms)
     assert {record.arm for record in point_results.records} == set(PointQuery.arms)
@@ -76,7 +88,23 @@ def test_every_way_to_add_a_column_runs_and_stores_the_same(column_results):
     assert {record.arm for record in column_results.records} == set(ColumnAddition.arms)
 
 
-def test_promises_are_stated_for_both_benchmarks(point_results, column_results):
+def test_every_way_to_fill_a_column_runs_and_stores_the_same(backfill_results, tmp_path):
+    assert {record.case for record in backfill_results.records} == set(Backfill().cases("ours"))
+    benchmark = Backfill(data=str(tmp_path))
+    benchmark.prepare("two_workers", ONE_ROW)
+    [digest] = benchmark.measure("two_workers", ONE_ROW, seed=0).digests
+    assert digest in {record.digest for record in backfill_results.records if record.case == ONE_ROW}
+
+
+def test_a_backfill_adds_little_more_bytes_than_the_column_in_three_commits_at_most(backfill_results):
+    """Bytes and commits are the same on every machine, so that what is promised of them is held here."""
+    for case, most in ((FRAGMENTS_10, 1.015), (FRAGMENTS_100, 1.18)):
+        assert backfill_results.median("nbytes_added_per_column_nbyte", "ours", case).value <= most
+        assert 1 <= backfill_results.median("num_fill_commits", "ours", case).value <= 3
+
+
+def test_promises_are_stated_for_all_benchmarks(point_results, column_results, backfill_results):
+    assert any(goal.at_most == 1.3 for goal in backfill_goals(backfill_results))
     assert any(goal.at_most == 1.02 for goal in point_goals(point_results))
     assert any(goal.at_least == 5000 for goal in column_goals(column_results))
 
@@ -261,16 +289,18 @@ def test_results_come_back_from_disk_as_they_were(tmp_path, point_results):
     assert Results.load(path).summary() == point_results.summary() == content["summary"]
 
 
-def test_a_report_has_a_table_and_a_picture_of_each_benchmark(tmp_path, point_results, column_results):
-    for results, goals in ((point_results, point_goals), (column_results, column_goals)):
-        results.save(tmp_path / f"{results.benchmark}.json", goals(results))
+def test_a_report_has_a_table_and_a_picture_of_each_benchmark(
+    tmp_path, point_results, column_results, backfill_results
+):
+    for results in (point_results, column_results, backfill_results):
+        results.save(tmp_path / f"{results.benchmark}.json", PRESENTATIONS[results.benchmark].goals(results))
     readme = tmp_path / "README.md"
     readme.write_text(README)
-    assert write_report(tmp_path, readme) == ["point_query", "column_addition"]
+    assert write_report(tmp_path, readme) == ["point_query", "column_addition", "backfill"]
     text = readme.read_text()
     assert "**lakehouse take_row_ids**" in text
     assert "![Adding a column](column_addition.svg)" in text
-    assert write_report(tmp_path, readme) == ["point_query", "column_addition"]
+    assert write_report(tmp_path, readme) == ["point_query", "column_addition", "backfill"]
     assert readme.read_text() == text
 
 

@@ -1,6 +1,9 @@
 """The command line: targets, verbs, JSON, exit codes, help."""
 
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +56,11 @@ def call(*arguments, code=0):
 def called(*arguments, code=0):
     """Call with --json and give back what it printed, parsed: nothing else may be on standard output."""
     return json.loads(call(*arguments, "--json", code=code).stdout)
+
+
+def streamed(*arguments, code=0):
+    """Call a long verb with --json and give back its events, the result being the last one."""
+    return [json.loads(line) for line in call(*arguments, "--json", code=code).stdout.splitlines()]
 
 
 @pytest.fixture
@@ -319,7 +327,7 @@ def test_features_are_declared_previewed_filled_and_listed(where, pets, tmp_path
     assert "declared half" in call("feature", "add", where, "half", "my_cli_features:half").stdout
     call("feature", "add", where, "area", "--sql", "width * height")
     assert called("feature", "backfill", where, "half", "--dry-run")["num_rows"] == 20
-    done = called("feature", "backfill", where, "half")
+    done = streamed("feature", "backfill", where, "half")[-1]
     assert (done["num_filled"], done["num_failed"]) == (20, 0)
     assert 0 < done["nbytes_written"] < done["nbytes_untouched"]
     states = {r["column"]: r["state"] for r in called("feature", "ls", where)}
@@ -355,6 +363,112 @@ def test_history_and_tags(where, pets):
     call("tag", where, "--delete", code=2)
 
 
+# All verbs
+
+STORY = {
+    "init": ["{folder}/new/pets", "--schema", "images"],
+    "ls": ["{lake}"],
+    "info": ["{where}"],
+    "head": ["{where}", "-n", "2"],
+    "get": ["{where}", "{key}"],
+    "add": ["{where}", "{folder}/photos"],
+    "sql": ["{lake}", "SELECT count(*) AS n FROM pets"],
+    "index": ["{where}", "caption", "--kind", "fts"],
+    "search": ["{where}", "caption", "--text", "picture"],
+    "schema plan": ["{where}", "images"],
+    "schema apply": ["{where}", "images"],
+    "history": ["{where}"],
+    "tag": ["{where}", "v1"],
+    "feature ls": ["{where}"],
+    "feature add": ["{where}", "half", "story_features:half"],
+    "feature preview": ["{where}", "story_features:half"],
+    "feature backfill": ["{where}", "half"],
+    "feature alter": ["{where}", "half", "story_features:other_half"],
+    "feature accept": ["{where}", "half"],
+    "feature errors": ["{where}", "half"],
+    "feature history": ["{where}", "half"],
+    "feature runs": ["{where}"],
+    "feature rollback": ["{where}", "half", "{filled}"],
+    "feature release": ["{where}", "half"],
+    "feature add-from": ["{where}", "{folder}/scores.parquet"],
+    "feature rename": ["{where}", "half", "third"],
+    "feature drop": ["{where}", "third", "--cascade"],
+    "compact": ["{where}"],
+}
+LONG = {"feature backfill", "feature add-from", "compact"}  # with --json these print a line after the other
+WRITES = {
+    "add", "index", "schema apply", "compact", *(f"feature {verb}" for verb in
+    ("add", "backfill", "alter", "accept", "rollback", "add-from", "rename", "drop"))
+}  # fmt: skip
+
+
+@pytest.fixture
+def scene(tmp_path, where, pets, lake, monkeypatch):
+    """Say what the names in the story stand for."""
+    from tests.seeded import pictures
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "story_features.py").write_text(
+        "import lakehouse as lh, pyarrow as pa\n"
+        "@lh.udf(pa.int32(), version='1')\n"
+        "def half(width: int) -> int:\n"
+        "    return width // 2\n"
+        "@lh.udf(pa.int32(), version='2')\n"
+        "def other_half(width: int) -> int:\n"
+        "    return width - width // 2\n"
+    )
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "one.png").write_bytes(pictures(25)["image"][24].as_py())
+    keys = pets.to_arrow(["id"])["id"]
+    pq.write_table(pa.table({"id": keys, "score": pa.array(range(len(keys)))}), tmp_path / "scores.parquet")
+    return {"folder": tmp_path, "where": where, "lake": lake.uri, "key": keys[0].as_py()}
+
+
+def tell(scene, told, *options):
+    """Run every verb in turn; `told` is called with each verb and what it printed."""
+    for verb, arguments in STORY.items():
+        words = [argument.format(**scene) for argument in arguments]
+        told(verb, call(*verb.split(), *words, *options).stdout)
+        if verb == "feature backfill":
+            scene["filled"] = lh.connect(scene["lake"]).open_table("pets").version
+
+
+def test_the_story_has_every_verb():
+    """The demo has a file of its own, tests/test_demo.py."""
+    assert {"demo", *STORY} == {line.removeprefix("## ") for line in reference().splitlines() if line.startswith("## ")}
+
+
+def test_every_verb_prints_json_and_nothing_else(scene):
+    printed = {}
+    tell(scene, printed.__setitem__, "--json")
+    for verb, out in printed.items():
+        lines = [json.loads(line) for line in out.splitlines()] if verb in LONG else [json.loads(out)]
+        if verb in LONG:
+            assert [line["event"] for line in lines] == ["progress"] * (len(lines) - 1) + ["result"], verb
+        if verb in WRITES:
+            assert {"version", "nbytes_written", "nbytes_untouched"} <= lines[-1].keys(), verb
+    assert set(printed) == set(STORY)
+
+
+def test_every_verb_that_writes_says_in_bytes_what_it_wrote_and_what_it_left(scene):
+    printed = {}
+    tell(scene, printed.__setitem__)
+    told = {verb for verb, out in printed.items() if re.search(r"[\d.]+ k?M?B written, [\d.]+ k?M?B untouched", out)}
+    assert told >= WRITES
+    assert all(printed.values())
+
+
+def test_a_backfill_streams_its_progress(where, scene):
+    call("feature", "add", where, "half", "story_features:half")
+    *events, result = streamed("feature", "backfill", where, "half")
+    keys = {"event", "job", "unit", "rows", "total", "rate", "failed", "resumed", "eta_s"}
+    assert all(event.keys() == keys for event in events)
+    assert (events[0]["rows"], events[0]["total"]) == (0, 20)
+    assert (events[-1]["rows"], events[-1]["total"], events[-1]["eta_s"]) == (20, 20, 0)
+    assert (result["num_filled"], result["num_resumed"]) == (20, 0)
+    assert [event["event"] for event in streamed("feature", "backfill", where, "half", "--dry-run")] == ["result"]
+
+
 # Errors and help
 
 
@@ -375,6 +489,25 @@ def test_history_and_tags(where, pets):
         ("init", "{where}", "--schema", "images"),
         ("sql", "{lake}", "SELECT id FROM pets", "--out", "/no/such/folder/x.parquet"),
         ("demo", "/dev/null/x"),
+        ("feature", "ls", "{lake}/nope"),
+        ("feature", "add", "{where}", "x", "json:loads"),
+        ("feature", "add", "{where}", "x", "--sql", "no_such_column + 1"),
+        ("feature", "preview", "{where}", "json:nope"),
+        ("feature", "backfill", "{where}", "width"),
+        ("feature", "backfill", "{where}", "caption", "--executor", "ray", "--workers", "2"),
+        ("feature", "errors", "{where}", "nope"),
+        ("feature", "history", "{where}", "nope"),
+        ("feature", "rollback", "{where}", "width", "1"),
+        ("feature", "rollback", "{where}", "nope", "1"),
+        ("feature", "alter", "{where}", "width", "json:loads"),
+        ("feature", "accept", "{where}", "width"),
+        ("feature", "drop", "{where}", "nope"),
+        ("feature", "drop", "{where}", "id"),
+        ("feature", "rename", "{where}", "nope", "x"),
+        ("feature", "rename", "{where}", "width", "height"),
+        ("feature", "release", "{where}", "nope"),
+        ("feature", "add-from", "{where}", "/no/such/file.parquet"),
+        ("compact", "{lake}/nope"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_one(where, lake, arguments):
@@ -385,7 +518,22 @@ def test_a_users_mistake_is_one_line_and_exit_code_one(where, lake, arguments):
 
 
 @pytest.mark.parametrize(
-    "arguments", [("nope",), ("info",), ("head", "x/y", "-n", "0"), ("ls", "lake@3"), ("add", "x/y@3", "z")]
+    "arguments",
+    [
+        ("nope",),
+        ("info",),
+        ("head", "x/y", "-n", "0"),
+        ("ls", "lake@3"),
+        ("add", "x/y@3", "z"),
+        ("feature", "backfill", "x/y", "--only", "some"),
+        ("feature", "backfill", "x/y", "--max-error-rate", "2"),
+        ("feature", "backfill", "x/y", "--executor", "dask"),
+        ("feature", "rollback", "x/y", "f", "last"),
+        ("feature", "drop", "x/y"),
+        ("feature", "add", "x/y", "f"),
+        ("compact", "x/y@3"),
+        ("feature", "alter", "x/y", "f", "g"),
+    ],
 )
 def test_wrong_usage_is_exit_code_two(arguments):
     call(*arguments, code=2)
@@ -422,3 +570,92 @@ def test_every_verb_has_help_with_an_example_and_json():
 def test_the_reference_page_is_current():
     page = Path(__file__).parent.parent / "docs" / "cli.md"
     assert page.read_text(encoding="utf-8") == reference(), "python -m lakehouse.cli.reference > docs/cli.md"
+
+
+# A backfill that is stopped: real processes, real signals
+
+_MODULE = """
+import threading
+from pathlib import Path
+import lakehouse as lh, pyarrow as pa
+
+@lh.udf(pa.int64())
+def tripled(x: int) -> int:
+    if x == 700 and not Path("go on").exists():
+        Path("reached").open("w").close()  # a named pipe: waits for who reads it
+        threading.Event().wait()
+    return 3 * x
+"""
+_FRAGMENTS, _FRAGMENT_ROWS = 4, 250
+
+
+@pytest.fixture
+def endless(tmp_path, monkeypatch):
+    """Make a table with a feature whose function never comes back from row 700 of 1,000."""
+    table = lh.connect(tmp_path / "lake").create_table("t", schema=pa.schema([("x", pa.int64())]))
+    for number in range(_FRAGMENTS):
+        table.add(pa.table({"x": range(number * _FRAGMENT_ROWS, (number + 1) * _FRAGMENT_ROWS)}), progress=False)
+    (tmp_path / "endless_features.py").write_text(_MODULE)
+    os.mkfifo(tmp_path / "reached")
+    monkeypatch.chdir(tmp_path)
+    call("feature", "add", "lake/t", "f", "endless_features:tripled")
+    return tmp_path, table, [sys.executable, "-m", "lakehouse", "feature", "backfill", "lake/t", "f", "--json"]
+
+
+def stop(folder, command, number):
+    """Start a command in a process group of its own, stop all of it when the function is at its row."""
+    with subprocess.Popen(
+        command, cwd=folder, process_group=0, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        (folder / "reached").read_text()
+        os.killpg(child.pid, number)
+        out, err = child.communicate()
+    (folder / "go on").touch()
+    return child.returncode, [json.loads(line) for line in out.splitlines()], err
+
+
+def run_on(folder, command):
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_ctrl_c_ends_any_verb_with_one_line_and_130(where, tmp_path, monkeypatch):
+    (tmp_path / "interrupted_features.py").write_text(
+        "import os, signal, lakehouse as lh, pyarrow as pa\n"
+        "@lh.udf(pa.int32())\n"
+        "def half(width: int) -> int:\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return width // 2\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    result = call("feature", "preview", where, "interrupted_features:half", code=130)
+    assert (result.stdout, result.stderr) == ("", "lakehouse: stopped\n")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ctrl_c_commits_what_is_staged_says_so_and_the_same_command_goes_on(endless, workers):
+    folder, table, command = endless
+    command += ["--workers", str(workers)]
+    code, events, said = stop(folder, command, signal.SIGINT)
+    assert code == 130
+    assert {event["event"] for event in events} == {"progress"}
+    assert events[-1]["rows"] < events[-1]["total"] == 1000
+    committed = table.count_rows("f IS NOT NULL")
+    assert committed > 0
+    assert len(said.strip().splitlines()) == 1, said
+    assert f"lakehouse: stopped; f is {committed / 1000:.0%} filled, as version {table.version}" in said
+    assert "the same command goes on" in said
+    result = run_on(folder, command)[-1]
+    assert result["num_rows"] == 1000 - committed
+    assert 0 < result["num_resumed"] < result["num_rows"]
+    assert table.to_arrow(["x", "f"])["f"].to_pylist() == [3 * x for x in range(1000)]
+
+
+def test_after_a_kill_the_same_command_says_what_it_resumed(endless):
+    folder, table, command = endless
+    code, events, said = stop(folder, command, signal.SIGKILL)
+    assert (code, said) == (-signal.SIGKILL, "")
+    text = subprocess.run(command[:-1], cwd=folder, capture_output=True, text=True, check=True).stdout
+    resumed, computed = (int(re.findall(f"([0-9]+) {word}", text)[0]) for word in ("resumed", "computed"))
+    assert resumed + computed == 1000 - table.count_rows("f IS NULL") == 1000
+    assert 0 < computed <= 1000 - 700 + 64  # of a batch of 64 at most is nothing kept

@@ -4,11 +4,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from lakehouse import commit
+from lakehouse import commit, marks, transactions
 from lakehouse._lance import lance
 from lakehouse.commit import Budget
-from lakehouse.errors import ConflictError, LakehouseError
+from lakehouse.errors import ConflictError, LakehouseError, StorageError
 from lakehouse.location import Location
+from lakehouse.transactions import Trace
 
 NO_TIME = Budget(timeout_s=0)
 
@@ -88,14 +89,13 @@ def test_a_conflict_is_tried_again_from_the_newest_version(place, monkeypatch):
             lance.dataset(place.uri).update({"x": "x + 1"})
         return lance.LanceOperation.Delete([], [fragment.fragment_id for fragment in fragments], "true")
 
-    monkeypatch.setattr(commit, "files_of", lambda _: frozenset())  # a delete brings none
     done = commit.commit_operation(place, build, {}, "deleting")
     assert (done.attempts, len(built), values(place)) == (2, 2, [])
 
 
 def test_when_others_always_come_first_the_budget_ends_it_and_staged_files_stay(place, monkeypatch):
     build = staged(place, 1)
-    files = commit.files_of(build(None))
+    files = Trace.of(build(None), None).files
     conflict = OSError("Retryable commit conflict for version 2")
     monkeypatch.setattr(lance.LanceDataset, "commit", lambda *_, **__: (_ for _ in ()).throw(conflict))
     with pytest.raises(ConflictError, match="adding: other commits kept coming first for 0 s; nothing staged is lost"):
@@ -128,6 +128,132 @@ def test_operations_of_lance_are_tried_again_until_they_are_through(place):
         )
 
 
+# Operations that Lance builds and commits itself
+
+
+def said(place, version):
+    dataset = lance.dataset(place.uri)
+    return commit.properties_of(place, version, dataset.read_transaction(version))
+
+
+def test_what_lance_commits_itself_is_signed_beside_the_table(place, monkeypatch):
+    monkeypatch.setenv("LAKEHOUSE_AUTHOR", "ada")
+    monkeypatch.setenv("LAKEHOUSE_JOB", "nightly")
+    commit.retrying(place, lambda dataset: dataset.update({"x": "x + 1"}), "updating", properties={"extra": "1"})
+    properties = said(place, 2)
+    assert (properties[commit.AUTHOR], properties[commit.OPERATION]) == ("ada", "updating")
+    assert (properties[commit.JOB], properties["extra"]) == ("nightly", "1")
+    assert commit.ID in properties
+    append(place, 5)  # somebody else
+    assert commit.ID not in said(place, 3)
+
+
+def test_an_attempt_that_commits_nothing_signs_nobodys_commit(place):
+    append(place, 5)
+    commit.retrying(place, lambda dataset: int(dataset.version), "looking")
+    assert commit.ID not in said(place, 2)
+
+
+def test_a_mark_belongs_to_one_transaction_and_goes_with_its_version(place):
+    commit.retrying(place, lambda dataset: dataset.delete("x = 0"), "deleting")
+    mine = lance.dataset(place.uri).read_transaction(2)
+    assert marks.read(place, 2, mine.uuid)
+    assert not marks.read(place, 2, "another")
+    marks.forget_before(place, 2)
+    assert marks.read(place, 2, mine.uuid)
+    marks.forget_before(place, 3)
+    assert not marks.read(place, 2, mine.uuid)
+
+
+def test_a_mark_that_cannot_be_written_does_not_undo_the_commit(place, monkeypatch):
+    monkeypatch.setattr(Location, "write_bytes", lambda *_, **__: (_ for _ in ()).throw(StorageError("full")))
+    commit.retrying(place, lambda dataset: dataset.update({"x": "7"}), "updating")
+    assert values(place) == [7]
+
+
+@pytest.mark.parametrize(
+    ("act", "expected"),
+    [
+        (lambda ds: ds.update({"x": "x + 1"}), [2]),
+        (lambda ds: ds.delete("x = 0"), []),
+        (lambda ds: ds.add_columns(pa.schema([pa.field(f"c{ds.version}", pa.int32())])), [0]),
+    ],
+    ids=["update", "delete", "declare"],
+)
+def test_what_did_not_land_is_done_again(place, monkeypatch, act, expected):
+    """The first time its number turns out to be one that was used before."""
+    lost = []
+
+    def lost_the_first_time(table, version, left):
+        if lost:
+            return transactions.has_landed(table, version, left)
+        lost.append(version)
+        return False
+
+    monkeypatch.setattr(commit, "has_landed", lost_the_first_time)
+    commit.retrying(place, act, "acting")
+    assert (len(lost), values(place)) == (1, expected)
+
+
+@pytest.mark.parametrize(
+    "mine",
+    [
+        lambda ds: ds.update({"x": "x + 1"}, where="x = 0"),
+        lambda ds: ds.delete("x = 0"),
+        lambda ds: ds.delete("x < 100"),
+        lambda ds: ds.add_columns(pa.schema([pa.field("c", pa.int32())])),
+        lambda ds: ds.optimize.compact_files(),
+        lambda ds: ds.update_field_metadata({"x": {"a": "b"}}),
+    ],
+    ids=["update", "delete some", "delete all", "declare", "compact", "describe"],
+)
+@pytest.mark.parametrize(
+    "then",
+    [
+        lambda ds: append(Location.of(ds.uri), 5),
+        lambda ds: ds.delete("x = 1"),
+        lambda ds: ds.update({"x": "x + 10"}),
+        lambda ds: ds.optimize.compact_files(),
+        lambda ds: ds.checkout_version(2).restore(),
+        lambda ds: (ds.update({"x": "1"}), lance.dataset(ds.uri).cleanup_old_versions(older_than=dt.timedelta(0))),
+    ],
+    ids=["append", "delete", "update", "compact", "restore", "update, clean-up"],
+)
+def test_what_comes_right_after_any_commit_does_not_make_it_look_lost(place, mine, then):
+    append(place, 1)
+    before = lance.dataset(place.uri)
+    after = before.checkout_version(before.version)
+    mine(after)
+    left = transactions.Trace.of(after.read_transaction(after.version).operation, before)
+    then(lance.dataset(place.uri))
+    assert transactions.has_landed(place, after.version, lambda: left)
+
+
+@pytest.mark.parametrize(
+    "mine",
+    [
+        lambda ds: ds.update({"x": "777"}, where="x = 0"),
+        lambda ds: ds.delete("x = 0"),
+        lambda ds: ds.add_columns(pa.schema([pa.field("c", pa.int32())])),
+    ],
+    ids=["update", "delete", "declare"],
+)
+def test_any_commit_under_a_recycled_number_has_not_landed(place, mine):
+    for value in (1, 2):
+        append(place, value)
+    before = lance.dataset(place.uri)
+    after = before.checkout_version(before.version)
+    mine(after)
+    left = transactions.Trace.of(after.read_transaction(after.version).operation, before)
+    manifest = lose(place, after.version)
+    lost = manifest.read_bytes()
+    manifest.unlink()
+    for value in (3, 4, 5):
+        append(place, value)
+    manifest.write_bytes(lost)
+    assert not transactions.has_landed(place, after.version, lambda: left)
+
+
 # lance#3718: clean-up recycles the number of a version under a stalled writer
 
 
@@ -142,7 +268,7 @@ def test_a_commit_under_a_recycled_number_has_not_landed(place, tmp_path):
     files = frozenset(
         file.path for fragment in lance.dataset(place.uri).get_fragments()[1:] for file in fragment.data_files()
     )
-    assert commit.has_landed(place, mine.version, files)
+    assert transactions.has_landed(place, mine.version, lambda: Trace(files))
     manifest = lose(place, mine.version)
     lost = manifest.read_bytes()
     manifest.unlink()  # as if it had not come through yet: others commit, then clean up
@@ -152,11 +278,11 @@ def test_a_commit_under_a_recycled_number_has_not_landed(place, tmp_path):
     manifest.write_bytes(lost)
     assert lance.dataset(place.uri, version=mine.version).count_rows() == 2
     assert values(place) == [0, 1, 2, 3]
-    assert not commit.has_landed(place, mine.version, files)
+    assert not transactions.has_landed(place, mine.version, lambda: Trace(files))
 
 
 def test_a_commit_that_did_not_land_is_committed_again(place, monkeypatch):
-    has_landed = commit.has_landed
+    has_landed = transactions.has_landed
     build = staged(place, 777)
 
     def lost_the_first_time(table, version, files):
@@ -188,7 +314,7 @@ def test_a_commit_that_did_not_land_is_committed_again(place, monkeypatch):
 )
 def test_what_comes_right_after_a_commit_does_not_make_it_look_lost(place, monkeypatch, then):
     """Else an append would be committed a second time."""
-    has_landed = commit.has_landed
+    has_landed = transactions.has_landed
 
     def after_the_others(*args):
         then(lance.dataset(place.uri))

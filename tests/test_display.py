@@ -52,8 +52,8 @@ def table_info(columns=COLUMNS, num_rows=3):
     return Outline("pets", "/lake/pets.lance", 7, num_rows, "id", columns)
 
 
-def view(rows, failures=(), columns=COLUMNS):
-    return TableView(table_info(columns, len(rows)), rows, failures)
+def view(rows, failures=(), columns=COLUMNS, events=()):
+    return TableView(table_info(columns, len(rows)), rows, failures, events)
 
 
 def row(key="k1", picture=None, caption="a cat", score=0.5):
@@ -111,7 +111,8 @@ def test_pages_are_well_formed_escaped_and_bounded(captions, name, failures, bou
     picture = handle(noise(32, 24))
     columns = (*COLUMNS[:3], ColumnInfo(name + "x", name, None, name, "sql", "fresh", 1.0))
     rows = [{"id": c, "image": picture, "caption": c, name + "x": c} for c in captions]
-    drawn = view(rows, [{"key": f, "column": f, "message": f} for f in failures], columns)
+    events = [{"version": 1, "column": f, "what": f, "source": f, "who": f} for f in failures]
+    drawn = view(rows, [{"key": f, "column": f, "message": f} for f in failures], columns, events)
     for html in (
         table_html(drawn, bound),
         report_html(name, [drawn, drawn], subtitle=name, figures=[Figure(name, name)], max_nbytes=bound),
@@ -146,7 +147,8 @@ def test_a_picture_that_does_not_decode_is_named_and_the_rest_is_drawn():
 
 
 def test_a_report_shows_state_failures_and_figures():
-    drawn = view([row()], [{"key": "broken.jpg", "column": "image", "message": "truncated"}])
+    event = {"version": 3, "column": "score", "what": "rolled back", "source": "my:score", "who": "ada"}
+    drawn = view([row()], [{"key": "broken.jpg", "column": "image", "message": "truncated"}], events=[event])
     texts = parsed_page(report_html("My lake", [drawn], figures=[Figure("7.1 kB", "written")])).texts
     for words in (
         "My lake",
@@ -156,6 +158,8 @@ def test_a_report_shows_state_failures_and_figures():
         "50% filled, 2 failed",
         "broken.jpg",
         "truncated",
+        "rolled back",
+        "my:score",
     ):
         assert words in texts
 

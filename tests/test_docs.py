@@ -21,6 +21,7 @@ FENCE = re.compile(r"^```(?P<language>\w*)$")
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)(?P<path>[^)#\s]+)")
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 LONGEST_EXAMPLE_LINES = 40
+LONGEST_EXAMPLE_S = 15  # of a processor; loading a language model takes eight
 
 
 @dataclass(frozen=True)
@@ -116,14 +117,14 @@ def test_every_example_is_short_and_runs_alone(path, tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     after = os.times()
     assert done.returncode == 0, done.stderr
     assert done.stdout
     # its own seconds, not those of whoever shares the machine
-    assert (after.children_user + after.children_system) - (before.children_user + before.children_system) < 10
+    assert (after.children_user + after.children_system) - (before.children_user + before.children_system) < LONGEST_EXAMPLE_S
     assert ast.get_docstring(ast.parse(path.read_text()))
 
 

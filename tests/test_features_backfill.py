@@ -79,7 +79,7 @@ from lakehouse.features import checkpoints, landing, staging
 before(checkpoints.Checkpoints, "save", "saved")
 before(staging, "stage", "staging")
 before(landing, "commit_staged", "committing")
-before(failures, "settle", "committed")
+before(failures, "has_any", "committed")
 lh.connect("lake").open_table("t").backfill("f", udf=tripled, progress=False)
 """
 
@@ -353,7 +353,8 @@ def test_filling_a_feature_anew_makes_what_is_computed_from_it_stale_in_the_same
     fill(table)
     newer = lh.udf(pa.int64(), version="2")(lambda x: 5 * x)
     table.alter_udf("f", newer)
-    assert table.features()["state"].to_pylist() == ["stale(code)", "fresh", "fresh"]
+    assert table.features()["state"].to_pylist() == ["stale(code)", "stale(inputs)", "stale(inputs)"]
+    assert table.count_rows("g__stamp = 0") == 0
     fill(table, "f", udf=newer, where="x < 10")
     states = dict(zip(*(table.features()[c].to_pylist() for c in ("column", "state")), strict=True))
     assert states == {"f": "stale(code)", "g": "stale(inputs)", "h": "stale(inputs)"}
@@ -599,7 +600,7 @@ def test_failures_of_a_killed_job_are_in_errors_after_the_next(tmp_path, monkeyp
         fill(table, "f", udf=picky)
     monkeypatch.undo()
     result = fill(table, "f", udf=picky)
-    assert result.num_resumed == ROWS
+    assert result.num_resumed >= ROWS  # the next fragment is computed while one is staged
     assert table.errors("f").num_rows == 12
 
 
@@ -732,7 +733,7 @@ def test_sql_features_read_renamed_inputs(table):
 def test_an_input_dropped_by_others_is_named(table):
     table.add_columns({"f": tripled})
     lance.dataset(table.uri).drop_columns(["x"])
-    with pytest.raises(BackfillError, match="'f' is computed from x, of which none is left"):
+    with pytest.raises(SchemaError, match="'f' was declared on x"):
         fill(table, "f", udf=tripled)
 
 
@@ -748,7 +749,7 @@ def test_a_fill_is_one_commit_that_adds_little_more_than_the_column(lake, tmp_pa
     version, before = table.version, _nbytes(tmp_path)
     fill(table, "f")
     assert table.version == version + 1
-    assert _nbytes(tmp_path) - before <= 1.06 * 8 * num_rows
+    assert _nbytes(tmp_path) - before <= 8 * num_rows + 12_000  # the side folder's record of the run included
 
 
 def _nbytes(folder):

@@ -140,6 +140,50 @@ def test_a_stamp_left_behind_by_others_does_not_bar_the_name(table):
     assert table.to_arrow(["d"])["d"].to_pylist() == [7, 8, 9, 10, 11]
 
 
+def test_columns_of_one_call_may_be_computed_from_one_another_in_any_order(table):
+    version = table.version
+    new = {
+        "large": "area > 30",
+        "d": lh.udf(pa.int64(), version="1")(lambda area: 2 * area),
+        "both": lh.udf({"p": pa.list_(pa.float32(), 2), "q": pa.struct([("a", pa.int8())])}, version="1")(
+            lambda d: ([d, d], {"a": 1})
+        ),
+        "last": "p[1] > 1 AND q.a = 1 AND note IS NULL",
+        "note": pa.field("note", pa.string()),
+        "area": "x * y",
+    }
+    assert table.add_columns(new) == version + 1
+    assert table.add_columns(new) == version + 1
+    inputs = {row["column"]: row["inputs"] for row in table.features().to_pylist()}
+    assert inputs == {
+        "area": ["x", "y"],
+        "large": ["area"],
+        "d": ["area"],
+        "p": ["d"],
+        "q": ["d"],
+        "last": ["p", "q", "note"],
+    }
+    assert [str(table.schema.field(name).type) for name in ("area", "large", "last")] == ["int64", "bool", "bool"]
+    for column in ("area", "large"):
+        fill(table, column)
+    assert table.to_arrow(["large"])["large"].to_pylist() == [False, False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("new", "message"),
+    [
+        ({"a": "b + 1", "b": "a + 1"}, "a, b are computed from one another"),
+        ({"a": "a + 1"}, "a are computed from one another"),
+        ({"m": multiples, "two": "x * 2"}, "'two' is given twice"),
+    ],
+)
+def test_columns_of_one_call_that_contradict_one_another_declare_nothing(table, new, message):
+    version = table.version
+    with pytest.raises(SchemaError, match=message):
+        table.add_columns(new)
+    assert table.version == version
+
+
 # Dropping
 
 
@@ -176,6 +220,38 @@ def test_outputs_that_are_filled_together_are_dropped_together(table):
         table.drop_columns(["three"])
     table.drop_columns(["two", "three"])
     assert table.schema.names == ["id", "x", "y", "name"]
+
+
+def test_a_cascade_takes_what_is_computed_from_it_and_says_so(table):
+    table.add_columns({"m": multiples, "e": "two + 1", "f": "e + three", "other": "y + 1"})
+    with pytest.raises(SchemaError, match=r"'x' is an input of two; .*cascade=True"):
+        table.drop_columns(["x"])
+    dropped = table.drop_columns(["x"], cascade=True)
+    assert (dropped.version, dropped.columns) == (table.version, ("x", "two", "three", "e", "f"))
+    assert table.schema.names == ["id", "y", "name", "other"]
+    assert not any(name.endswith("__stamp") for name in table.snapshot().physical.names if not name.startswith("other"))
+
+
+def test_a_cascade_sees_what_was_declared_at_the_last_moment(table, monkeypatch):
+    real = lance.LanceDataset.drop_columns
+    table.add_columns({"d": "x + 1"})
+
+    def drop(dataset, names):
+        monkeypatch.setattr(lance.LanceDataset, "drop_columns", real)
+        table.add_columns({"e": "d + 1"})
+        return real(dataset, names)
+
+    monkeypatch.setattr(lance.LanceDataset, "drop_columns", drop)
+    assert table.drop_columns(["x"], cascade=True).columns == ("x", "d", "e")
+
+
+def test_a_column_that_was_renamed_at_the_last_moment_is_not_passed_over(table, monkeypatch):
+    snapshot = table.snapshot()
+    table.rename_column("x", "xx")
+    monkeypatch.setattr(type(table), "_writable", lambda _: snapshot)
+    with pytest.raises(ColumnNotFoundError, match="'x' was renamed 'xx' at this moment"):
+        table.drop_columns(["y", "x"])
+    assert table.schema.names == ["id", "xx", "y", "name"]
 
 
 # Renaming
@@ -240,6 +316,17 @@ def test_after_an_alteration_the_old_values_can_be_declared_right(lake, table):
     assert table.features().select(["state", "coverage"]).to_pylist() == [{"state": "partial", "coverage": 0.6}]
     assert fill(table, "d", udf=newer).num_rows == 2
     assert table.features()["state"].to_pylist() == ["fresh"]
+
+
+def test_what_others_made_doubtful_can_be_declared_right(table):
+    table.add_columns({"area": "x * y", "d": double})
+    fill(table, "area")
+    lance.dataset(table.uri).update({"x": "x"}, where="id < 3")
+    assert table.features()["state"].to_pylist() == ["unverified", "declared"]
+    table.accept("area")
+    assert table.features()["state"].to_pylist() == ["fresh", "declared"]
+    with pytest.raises(SchemaError, match="nothing to accept"):
+        table.accept("area")
 
 
 def test_another_type_or_other_inputs_are_another_column(table):

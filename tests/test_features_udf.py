@@ -79,7 +79,9 @@ def test_parameters_with_a_default_are_no_inputs_unless_named():
         ({"batch_size": 3}, lambda x: 1, "batch=True"),
         ({"batch": True, "batch_size": 0}, lambda x: 1, "1 or more"),
         ({"timeout_s": 1.0}, lambda x: 1, "not available yet"),
-        ({"retry_on": [OSError]}, lambda x: 1, "not available yet"),
+        ({"retry_on": OSError}, lambda x: 1, r"\(TimeoutError,\)"),
+        ({"retry_on": ["OSError"]}, lambda x: 1, r"\(TimeoutError,\)"),
+        ({"retry_on": (KeyboardInterrupt,)}, lambda x: 1, r"\(TimeoutError,\)"),
         ({"num_gpus": -1}, lambda x: 1, "positive"),
         ({"version": ""}, lambda x: 1, "empty"),
         ({}, 3, "int"),
@@ -94,7 +96,7 @@ def test_a_declaration_that_cannot_work_is_refused_at_once(options, function, wo
     ("data_type", "word"),
     [
         ("flaot32", "float32"),
-        ("image", "large_binary"),
+        ("category", "values"),
         ({"_rowid": pa.int64()}, "reserved"),
         (3, "no type"),
         (pa.union([pa.field("a", pa.int32())], "dense"), "stored"),
@@ -208,6 +210,16 @@ def test_the_hash_covers_types_inputs_and_arguments_and_not_where_it_runs():
     assert len(set(hashes)) == len(hashes)
     assert udf(pa.int64(), num_cpus=4, num_gpus=1, memory_nbytes=2**30)(f).code_hash == hashes[0]
     assert Embed(model="a").code_hash == Embed("a").code_hash
+
+
+def test_exceptions_to_try_again_after_are_kept_and_not_hashed():
+    def f(x):
+        return x
+
+    patient = udf(pa.int64(), retry_on=[TimeoutError, ConnectionError])(f)
+    assert patient.retry_on == (TimeoutError, ConnectionError)
+    assert udf(pa.int64())(f).retry_on == ()
+    assert patient.code_hash == udf(pa.int64())(f).code_hash
 
 
 def test_a_version_stands_for_the_code():

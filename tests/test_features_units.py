@@ -11,6 +11,7 @@ from hypothesis import given
 import lakehouse as lh
 from lakehouse.errors import BackfillError
 from lakehouse.features import checkpoints, staging
+from lakehouse.features.asked import Asked
 from lakehouse.features.dispatch import Dispatch, UnitSize
 from lakehouse.features.spread import Spread
 from lakehouse.features.units import Unit, UnitResult, run_unit, save_lost, unsaved
@@ -27,39 +28,36 @@ def inverse(x: int) -> int:
     return 100 // x
 
 
-@lh.udf(pa.int64(), batch=True, batch_size=10)
-def tens(x: pa.Array) -> pa.Array:
-    return x
-
-
 def table_with(lake, udf, num_rows=200):
     table = lake.create_table("t", data=pa.table({"x": np.arange(num_rows)}))
     table.add_columns({next(iter(udf.outputs)): udf})
     return table
 
 
+def token_of(table):
+    return next(iter(table.snapshot().features.values())).token
+
+
 def unit_of(table, **changes):
-    """Make the unit of the table's one fragment."""
+    """Make the unit of the table's one fragment, for all its features."""
     snapshot = table.snapshot()
-    feature = next(iter(snapshot.features.values()))
     fragment = snapshot.dataset.get_fragments()[0]
     rows = snapshot.dataset.scanner(columns=[], with_row_id=True, with_row_address=True).to_table()
+    wanted = np.asarray(rows["_rowid"], dtype=np.uint64), staging.offsets_of(rows["_rowaddr"])
     return Unit(
         lake=snapshot.lake,
         table=snapshot.name,
         version=snapshot.version,
-        column=feature.name,
-        token=feature.token,
         fragment_id=fragment.fragment_id,
-        row_ids=np.asarray(rows["_rowid"], dtype=np.uint64),
-        offsets=staging.offsets_of(rows["_rowaddr"]),
+        asked=Asked.of({feature.token: wanted for feature in snapshot.features.values()}),
         **changes,
     )
 
 
-def plain_unit(num_rows, deaths=0):
+def plain_unit(num_rows, deaths=0, tokens=("token",)):
     rows = np.arange(num_rows)
-    return Unit(None, "t", 1, "f", "token", 0, rows.astype(np.uint64), rows, deaths=deaths)
+    asked = Asked.of(dict.fromkeys(tokens, (rows.astype(np.uint64), rows)))
+    return Unit(None, "t", 1, 0, asked, deaths=deaths)
 
 
 def kept_of(table):
@@ -74,17 +72,17 @@ def kept_of(table):
 def test_values_are_saved_and_only_counts_come_back(lake):
     table = table_with(lake, square)
     unit = unit_of(table)
-    result = run_unit(unit, square)
+    result = run_unit(unit, {token_of(table): square})
     assert result.num_rows == 200
     assert result.seconds > 0
     kept = kept_of(table)
     assert kept["square"].to_pylist() == [x * x for x in range(200)]
-    assert kept["_row_id"].to_pylist() == unit.row_ids.tolist()
+    assert kept["_row_id"].to_pylist() == unit.asked.row_ids.tolist()
 
 
 def test_failed_rows_are_saved_with_their_reason(lake):
     table = table_with(lake, inverse)
-    run_unit(unit_of(table), inverse)
+    run_unit(unit_of(table), {token_of(table): inverse})
     kept = kept_of(table)
     assert kept["_failed"].to_pylist() == [True] + 199 * [False]
     assert kept["_error"].to_pylist() == ["ZeroDivisionError"] + 199 * [None]
@@ -93,8 +91,8 @@ def test_failed_rows_are_saved_with_their_reason(lake):
 def test_what_was_saved_before_a_death_is_not_asked_for_again(lake):
     table = table_with(lake, square)
     unit = unit_of(table)
-    run_unit(unit.only(slice(0, 60)), square)
-    assert unsaved(unit).row_ids.tolist() == unit.row_ids[60:].tolist()
+    run_unit(unit.only(slice(0, 60)), {token_of(table): square})
+    assert unsaved(unit).asked.row_ids.tolist() == unit.asked.row_ids[60:].tolist()
 
 
 def test_a_row_that_workers_die_of_is_saved_as_failed(lake):
@@ -103,7 +101,7 @@ def test_a_row_that_workers_die_of_is_saved_as_failed(lake):
     save_lost(unit, "the worker was killed by signal 9 (SIGKILL)")
     (row,) = kept_of(table).to_pylist()
     assert (row["_row_id"], row["_failed"], row["_error"], row["square"]) == (
-        unit.row_ids[0],
+        unit.asked.row_ids[0],
         True,
         "WorkerLostError",
         None,
@@ -113,22 +111,19 @@ def test_a_row_that_workers_die_of_is_saved_as_failed(lake):
 
 def test_a_table_made_again_under_its_name_is_another(lake):
     first = table_with(lake, square, 10)
-    run_unit(unit_of(first), square)
+    run_unit(unit_of(first), {token_of(first): square})
     lake.drop_table("t")
     again = table_with(lake, inverse, 20)
     assert again.version == first.version
-    assert run_unit(unit_of(again), inverse).num_rows == 20
+    assert run_unit(unit_of(again), {token_of(again): inverse}).num_rows == 20
 
 
 durations = st.lists(st.floats(1e-6, 1e4), max_size=20)
 
 
-durations = st.lists(st.floats(1e-6, 1e4), max_size=20)
-
-
-@given(st.integers(1, 10**8), st.integers(1, 64), st.sampled_from([square, tens]), durations)
-def test_units_hold_whole_batches_and_leave_some_for_every_worker(num_rows, num_workers, udf, seconds):
-    size, waiting, batch = UnitSize(udf, num_workers), num_rows, udf.batch_size or 1
+@given(st.integers(1, 10**8), st.integers(1, 64), st.sampled_from([1, 10]), durations)
+def test_units_hold_whole_batches_and_leave_some_for_every_worker(num_rows, num_workers, batch, seconds):
+    size, waiting = UnitSize(batch, num_workers), num_rows
     even, largest = -(-num_rows // num_workers), 0
     for each in seconds:
         rows = size.of(waiting, num_rows)
@@ -144,7 +139,7 @@ def test_units_hold_whole_batches_and_leave_some_for_every_worker(num_rows, num_
 
 @given(st.integers(1, 10**6), st.integers(1, 16), st.floats(1e-6, 10))
 def test_the_last_units_are_small_and_not_many(num_rows, num_workers, row_s):
-    size, waiting, units = UnitSize(square, num_workers), num_rows, []
+    size, waiting, units = UnitSize(1, num_workers), num_rows, []
     while waiting:
         units.append(min(waiting, size.of(waiting, num_rows)))
         waiting -= units[-1]
@@ -158,7 +153,7 @@ def test_the_last_units_are_small_and_not_many(num_rows, num_workers, row_s):
 def test_the_pieces_of_a_unit_are_its_rows_in_order(num_rows):
     unit = plain_unit(num_rows)
     pieces = unit.after_death()
-    assert np.concatenate([piece.row_ids for piece in pieces]).tolist() == unit.row_ids.tolist()
+    assert np.concatenate([piece.asked.row_ids for piece in pieces]).tolist() == unit.asked.row_ids.tolist()
     assert len(pieces) <= 16
     assert all(piece.deaths == 1 and piece.num_rows <= -(-num_rows // 16) for piece in pieces)
 
@@ -176,7 +171,7 @@ class Mortal:
 
     def submit(self, unit):
         future = Future()
-        for row in unit.row_ids.tolist():
+        for row in unit.asked.row_ids.tolist():
             if row in self.deadly:
                 self.deaths += 1
                 future.set_exception(WorkerLostError("killed"))
@@ -186,17 +181,17 @@ class Mortal:
         return future
 
     def unsaved(self, unit):
-        return unit.only(~np.isin(unit.row_ids, self.saved))
+        return unit.only(~np.isin(unit.asked.row_ids, self.saved))
 
     def save_lost(self, unit, how):
-        self.lost += unit.row_ids.tolist()
+        self.lost += unit.asked.row_ids.tolist()
 
 
 def dispatched(runner, *units):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lakehouse.features.dispatch.unsaved", runner.unsaved)
         patch.setattr("lakehouse.features.dispatch.save_lost", runner.save_lost)
-        dispatch = Dispatch(runner, UnitSize(square, runner.num_workers))
+        dispatch = Dispatch(runner, UnitSize(1, runner.num_workers))
         for unit in units:
             dispatch.add(unit)
         while not dispatch.idle:
@@ -235,8 +230,9 @@ def test_values_that_somebody_removed_are_missed_and_not_waited_for(lake):
     table = table_with(lake, square)
     snapshot, unit = table.snapshot(), unit_of(table)
     feature = snapshot.features["square"]
-    spread = Spread(feature, Dispatch(Forgetful(), UnitSize(square, 2)))
+    spread = Spread(Dispatch(Forgetful(), UnitSize(1, 2)))
     fragment = snapshot.dataset.get_fragment(unit.fragment_id)
-    schema = checkpoints.part_schema(feature, snapshot.physical)
+    ((token, error),) = spread.run(snapshot, fragment, unit.asked)
+    assert token == feature.token
     with pytest.raises(BackfillError, match="200 rows of 'square' were computed and what was kept of them is gone"):
-        list(spread.run(snapshot, fragment, unit.row_ids, unit.offsets, schema))
+        raise error

@@ -109,10 +109,12 @@ def test_what_a_function_prints_reaches_standard_error_and_breaks_nothing(capfd)
     assert (out, err.count("hello")) == ("", 2)
 
 
-def test_the_environment_is_set_where_the_user_left_it_open(monkeypatch):
+def test_each_worker_has_its_environment(monkeypatch):
     monkeypatch.setenv("MINE", "user")
-    with Workers(1, nothing, env={"MINE": "pool", "OTHER": "pool"}) as pool:
-        assert pool.submit(environment, "MINE", "OTHER").result() == ["user", "pool"]
+    with Workers(2, nothing, envs=[{"SEAT": "0"}, {"SEAT": "1"}]) as pool:
+        seen = [pool.submit(environment, "MINE", "SEAT").result() for _ in range(20)]
+    assert {"user"} == {mine for mine, _ in seen}
+    assert {seat for _, seat in seen} <= {"0", "1"}
 
 
 def test_an_initializer_that_fails_fails_every_call():

@@ -7,9 +7,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lakehouse import progress
-from lakehouse.progress import track
+from lakehouse.progress import Progress, reporting_to, track
 
 
 class Terminal(io.StringIO):
@@ -100,6 +102,81 @@ def test_threads_lose_no_count(clock, caplog):
         clock[0] += 61
         tracker.advance(0)
     assert caplog.records[0].getMessage().startswith("adding: 2,000 rows")
+
+
+# Told to a program
+
+steps = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9), st.floats(0, 3)), max_size=40)
+
+
+@given(steps)
+def test_a_program_is_told_twice_a_second_at_most_and_the_last_word_is_the_whole_truth(taken):
+    now, told = [0.0], []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(progress.time, "monotonic", lambda: now[0])
+        with reporting_to(told.append), track("filling f", total=100) as tracker:
+            for num_rows, failed, resumed, seconds in taken:
+                now[0] += seconds
+                tracker.advance(num_rows, failed=failed, resumed=resumed)
+    assert told[0] == Progress("filling f", "rows", 100)
+    sums = [sum(step[place] for step in taken) for place in range(3)]
+    last = told[-1]
+    assert [last.num_done, last.num_failed, last.num_resumed] == sums
+    assert [each.ended for each in told] == [False] * (len(told) - 1) + [True]
+    assert len(told) <= 3 + now[0] / progress.REPORT_INTERVAL_S
+    assert [each.num_done for each in told] == sorted(each.num_done for each in told)
+
+
+@given(st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 1000), st.floats(0, 1e6))
+def test_what_was_found_done_does_not_make_the_time_left_look_shorter(resumed, computed, left, seconds):
+    total = resumed + computed + left
+    now = Progress("x", "rows", total, num_done=resumed + computed, num_resumed=resumed, elapsed_s=seconds)
+    assert now.rate == pytest.approx(computed / max(seconds, 1e-9))
+    assert (now.eta_s is None) == (computed == 0)
+    if computed:
+        assert now.eta_s == pytest.approx(left * max(seconds, 1e-9) / computed)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_a_job_that_stops_tells_how_far_it_came(error):
+    told = []
+
+    def job():
+        with track("filling f", total=9) as tracker:
+            tracker.advance(4, resumed=1)
+            raise error
+
+    with reporting_to(told.append), pytest.raises(error):
+        job()
+    assert (told[-1].num_done, told[-1].num_resumed, told[-1].ended) == (4, 1, False)
+
+
+def test_what_is_told_to_a_program_is_not_shown_and_after_it_bars_are_back(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with reporting_to(lambda _: None):
+        for enabled in (None, True, False):
+            with track("hidden", enabled=enabled) as tracker:
+                tracker.advance()
+    assert terminal.getvalue() == ""
+    with track("shown"):
+        pass
+    assert "shown" in terminal.getvalue()
+
+
+def test_jobs_of_another_thread_are_told_to_nobody():
+    told = []
+    with reporting_to(told.append), ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: track("elsewhere").__enter__()).result()
+    assert told == []
+
+
+def test_rows_that_were_found_done_are_shown(clock, caplog):
+    with caplog.at_level(logging.INFO, "lakehouse"), track("filling f", total=100) as tracker:
+        tracker.advance(40, resumed=40)
+        clock[0] += 60
+        tracker.advance(30)
+    assert caplog.records[0].getMessage() == ("filling f: 70 of 100 rows, 40 resumed, 0.5 rows/s, 0:01:00 left")
 
 
 def test_importing_it_loads_no_rich():

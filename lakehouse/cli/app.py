@@ -11,7 +11,8 @@ import typer
 from typer.core import TyperGroup
 
 import lakehouse as lh
-from lakehouse.cli import demo, features, queries, schemas, tables, versions
+from lakehouse.cli import care, demo, features, queries, schemas, tables, versions
+from lakehouse.cli.arguments import STOPPED
 from lakehouse.errors import LakehouseError
 
 __all__ = ["app", "main"]
@@ -28,6 +29,9 @@ class _Program(TyperGroup):
                 raise
             print(f"lakehouse: {' '.join(str(error).split())}", file=sys.stderr)
             raise typer.Exit(1) from error
+        except KeyboardInterrupt as error:
+            print("lakehouse: stopped", file=sys.stderr)
+            raise typer.Exit(STOPPED) from error
 
 
 app = typer.Typer(
@@ -60,7 +64,7 @@ def _options(
     logging.getLogger("lakehouse").setLevel(logging.DEBUG if debug else logging.INFO)
 
 
-for _room in (demo, tables, queries, schemas, features, versions):
+for _room in (demo, tables, queries, schemas, features, versions, care):
     _room.register(app)
 
 

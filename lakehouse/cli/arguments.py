@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from lakehouse.table import Table
 
 __all__ = [
+    "STOPPED",
+    "AsEvents",
     "AsJson",
     "ColumnsOption",
     "LakeTarget",
@@ -43,6 +45,8 @@ __all__ = [
     "verb",
 ]
 
+STOPPED = 130  # exit code after Ctrl-C, as shells have it: 128 + SIGINT
+
 LakeTarget = Annotated[str, typer.Argument(metavar="LAKE", help="A folder or a URL.", show_default=False)]
 TableTarget = Annotated[
     str,
@@ -50,6 +54,7 @@ TableTarget = Annotated[
 ]
 WrittenTable = Annotated[str, typer.Argument(metavar="LAKE/TABLE", help="A table.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+AsEvents = Annotated[bool, typer.Option("--json", help="Print JSON lines: progress, and the result as the last.")]
 ColumnsOption = Annotated[
     str | None, typer.Option("--columns", "-c", metavar="A,B", help="These columns only.", show_default=False)
 ]

@@ -1,31 +1,35 @@
-"""Verbs about feature columns: feature ls, add, preview, backfill, errors."""
+"""Verbs that declare and look after feature columns; `lakehouse.cli.filling` has those that fill them."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lakehouse.cli.arguments import (
     AsJson,
     TableTarget,
-    WhereOption,
     WrittenTable,
     load_udf,
     open_newest,
     open_table,
     verb,
 )
-from lakehouse.cli.output import Change, Output, fields, grid, rows_grid
-from lakehouse.display import count, format_nbytes
+from lakehouse.cli.filling import add_from, backfill
+from lakehouse.cli.output import Change, Output, bytes_told, grid, rows_grid, untouched
+from lakehouse.display import count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lakehouse.table import Table
 
 __all__ = ["register"]
 
-
-Only = Literal["missing", "stale", "failed", "all"]
-OnError = Literal["record", "raise", "null"]
 _Udf = Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="A UDF; the current folder is searched.")]
+_Column = Annotated[str, typer.Argument(metavar="COLUMN", help="A feature column.")]
+_Optional = Annotated[str | None, typer.Argument(metavar="[COLUMN]", help="Of this column only.", show_default=False)]
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +39,16 @@ def register(app: typer.Typer) -> None:
     verb(feature, "feature add lake/pets phash my_features:phash")(add)
     verb(feature, "feature preview lake/pets my_features:phash -n 3")(preview)
     verb(feature, "feature backfill lake/pets phash --where \"split = 'train'\"")(backfill)
+    verb(feature, "feature add-from lake/pets scores.parquet --on id")(add_from)
     verb(feature, "feature errors lake/pets phash")(errors)
+    verb(feature, "feature history lake/pets phash")(history)
+    verb(feature, "feature runs lake/pets phash")(runs)
+    verb(feature, "feature rollback lake/pets phash 12")(rollback)
+    verb(feature, "feature alter lake/pets phash my_features:phash_v2")(alter)
+    verb(feature, "feature accept lake/pets phash")(accept)
+    verb(feature, "feature drop lake/pets phash")(drop)
+    verb(feature, "feature release lake/pets phash")(release)
+    verb(feature, "feature rename lake/pets phash image_hash")(rename)
     app.add_typer(feature, name="feature")
 
 
@@ -75,12 +88,9 @@ def add(
     """Declare a feature column; only metadata is written, `feature backfill` fills it."""
     if (udf is None) == (sql is None):
         raise typer.BadParameter("give one of MODULE:FUNCTION and --sql EXPR")
-    table = open_newest(target)
-    before = table.info()
-    table.add_columns({name: sql if udf is None else load_udf(udf)})
-    change = Change.between(before, table.info())
+    made = {name: sql if udf is None else load_udf(udf)}
     hint = f"fill it with: lakehouse feature backfill {target} {name}"
-    Output(as_json).show({"column": name, **asdict(change)}, f"declared {name}; {change}", hint)
+    _write(target, name, lambda table: table.add_columns(made), f"declared {name}", hint, as_json=as_json)
 
 
 def preview(
@@ -100,70 +110,122 @@ def preview(
     out.show(record, *rows_grid(rows, result.values.schema.names, out.console.width), *told)
 
 
-def backfill(
-    target: WrittenTable,
-    columns: Annotated[
-        list[str] | None, typer.Argument(metavar="[COLUMN]...", help="Default: all features.", show_default=False)
-    ] = None,
-    udf: Annotated[
-        str | None,
-        typer.Option("--udf", metavar="MODULE:FUNCTION", help="Default: the declared one.", show_default=False),
-    ] = None,
-    where: WhereOption = None,
-    only: Annotated[
-        Only | None,
-        typer.Option(
-            "--only", metavar="missing|stale|failed|all", help="Default: missing and stale rows.", show_default=False
-        ),
-    ] = None,
-    num_workers: Annotated[int, typer.Option("--num-workers", metavar="N", min=0, help="Processes; 0: this one.")] = 0,
-    on_error: Annotated[
-        OnError, typer.Option("--on-error", metavar="record|raise|null", help="What a row does that fails.")
-    ] = "record",
-    limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many rows.", show_default=False)
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would take.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Fill feature columns where they are missing or stale; what a killed run computed is kept."""
-    table = open_newest(target)
-    before = table.info().nbytes
-    options: dict[str, Any] = {
-        "udf": load_udf(udf) if udf else None,
-        "where": where,
-        "only": only,
-        "num_workers": num_workers,
-        "on_error": on_error,
-        "limit": limit,
-    }
-    if dry_run:
-        plan = asdict(table.backfill(columns or None, **options, dry_run=True))
-        Output(as_json).show(plan, fields(plan))
-        return
-    result = table.backfill(columns or None, **options)
-    filled = f"filled {result.num_filled:,} of {count(result.num_rows, 'row')} as version {result.version}"
-    told = [
-        f"{filled}: {result.num_computed:,} computed, {result.num_resumed:,} kept from a run that was killed",
-        f"{format_nbytes(result.nbytes_written)} written, {format_nbytes(before)} untouched",
-    ]
-    if result.num_rows == 0:
-        told = [f"nothing to fill, version {result.version} has it all"]
-    if result.num_failed:
-        told.append(f"{count(result.num_failed, 'row')} failed; lakehouse feature errors {target} says why")
-    Output(as_json).show({**asdict(result), "nbytes_untouched": before}, *told)
-
-
-def errors(
-    target: TableTarget,
-    column: Annotated[
-        str | None, typer.Argument(metavar="[COLUMN]", help="Of this column only.", show_default=False)
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
+def errors(target: TableTarget, column: _Optional = None, as_json: AsJson = False) -> None:
     """List the files that could not be stored and the rows that could not be computed."""
     table = open_table(target)
     rows = (table.errors(column) if column else table.errors()).to_pylist()
     names = ["key", "column", "error", "message"]
     told = grid(names, [[row[name] for name in names] for row in rows]) if rows else f"no errors on {table.name}"
     Output(as_json).show(rows, told)
+
+
+def history(target: TableTarget, column: _Column, as_json: AsJson = False) -> None:
+    """Show what happened to a column, newest last; `feature rollback` goes back to one of these versions."""
+    rows = open_table(target).column_history(column).to_pylist()
+    names = ["version", "when", "who", "what", "source", "num_rows", "num_failed", "nbytes", "message"]
+    lines = [[row[name] for name in names] for row in rows]
+    Output(as_json).show(rows, grid(names, lines, right=("version", "num_rows", "num_failed", "nbytes")))
+
+
+def runs(target: TableTarget, column: _Optional = None, as_json: AsJson = False) -> None:
+    """List the runs that filled columns, oldest first: who ran what, how it ended, what it computed."""
+    table = open_table(target)
+    rows = table.runs(column).to_pylist()
+    names = [
+        "columns",
+        "state",
+        "who",
+        "started_at",
+        "ended_at",
+        "function",
+        "num_computed",
+        "num_resumed",
+        "num_failed",
+    ]
+    lines = [[row[name] for name in names] for row in rows]
+    told = grid(names, lines, right=names[-3:]) if rows else f"no runs on {table.name}"
+    Output(as_json).show(rows, told)
+
+
+def rollback(
+    target: WrittenTable,
+    column: _Column,
+    version: Annotated[int, typer.Argument(metavar="VERSION", help="A version of the table, see `feature history`.")],
+    as_json: AsJson = False,
+) -> None:
+    """Give a feature back the values it had; what others wrote to other columns and rows stays."""
+    table = open_newest(target)
+    before = table.info()
+    result = table.rollback_column(column, version=version)
+    left = untouched(before, [column])
+    done = f"{column} is as it was in version {version}: {count(result.num_true, 'row')} true"
+    to_do = f"{result.num_stale:,} stale, {result.num_missing:,} without a value"
+    told = [f"{done}, {to_do}", f"version {result.version}: {bytes_told(result.nbytes_written, left)}"]
+    if result.num_stale or result.num_missing or result.became_stale:
+        told.append(f"fill what is left with: lakehouse feature backfill {target}")
+    Output(as_json).show({"column": column, **asdict(result), "nbytes_untouched": left}, *told)
+
+
+def alter(target: WrittenTable, column: _Column, udf: _Udf, as_json: AsJson = False) -> None:
+    """Declare a changed function: the values there are stale until they are filled again."""
+    hint = f"fill it again with: lakehouse feature backfill {target} {column}"
+    made = load_udf(udf)
+    _write(target, column, lambda table: table.alter_udf(column, made), f"altered {column}", hint, as_json=as_json)
+
+
+def accept(
+    target: WrittenTable,
+    column: _Column,
+    udf: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODULE:FUNCTION]",
+            help="The changed function; none: the last `feature alter` changed no value.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Declare the values there are right: the function's code changed but not what it computes."""
+    made = load_udf(udf) if udf else None
+    _write(target, column, lambda table: table.accept(column, made), f"accepted {column}", as_json=as_json)
+
+
+def drop(
+    target: WrittenTable,
+    columns: Annotated[list[str], typer.Argument(metavar="COLUMN...", help="Columns to remove.")],
+    cascade: Annotated[bool, typer.Option("--cascade", help="And all features computed from them.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove columns; only metadata is written, older versions keep them."""
+    table = open_newest(target)
+    before = table.info()
+    gone = table.drop_columns(columns, cascade=cascade).columns
+    change = Change.between(before, table.info(), rewritten=gone)
+    Output(as_json).show({"columns": gone, **asdict(change)}, f"dropped {', '.join(gone)}; {change}")
+
+
+def release(target: WrittenTable, column: _Column, as_json: AsJson = False) -> None:
+    """Take a column from a job that hangs or is out of reach; a job that ended holds nothing."""
+    holder = open_newest(target).release(column)
+    told = f"taken from {holder}; it can be filled" if holder else f"nobody is filling {column}; it can be filled"
+    Output(as_json).show({"column": column, "holder": holder}, told)
+
+
+def rename(
+    target: WrittenTable,
+    old: Annotated[str, typer.Argument(metavar="OLD", help="A column.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name.")],
+    as_json: AsJson = False,
+) -> None:
+    """Rename a column; its history and what is computed from it stay true."""
+    _write(target, new, lambda table: table.rename_column(old, new), f"renamed {old} to {new}", as_json=as_json)
+
+
+def _write(target: str, column: str, write: Callable[[Table], object], done: str, *hints: str, as_json: bool) -> None:
+    """Change a table's metadata, and say what that took."""
+    table = open_newest(target)
+    before = table.info()
+    write(table)
+    change = Change.between(before, table.info())
+    Output(as_json).show({"column": column, **asdict(change)}, f"{done}; {change}", *hints)

@@ -7,6 +7,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +18,16 @@ from rich.text import Text
 
 from lakehouse.display import format_nbytes, format_value
 from lakehouse.media import handles
+from lakehouse.progress import Progress, reporting_to
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from rich.console import RenderableType
 
     from lakehouse.info import TableInfo
 
-__all__ = ["Change", "Output", "fields", "grid", "plain", "rows_grid"]
+__all__ = ["Change", "Output", "bytes_told", "fields", "grid", "plain", "rows_grid", "untouched"]
 
 _CELL_CHARS = 64  # a SHA-256 in hex: keys are there to be copied
 _PIPED_WIDTH = 200  # columns, where there is no terminal that has a width
@@ -33,16 +35,16 @@ _PIPED_WIDTH = 200  # columns, where there is no terminal that has a width
 
 @dataclass(frozen=True)
 class Change:
-    """What a write did to a table's bytes, seen from outside.
+    """What a write did to a table's bytes.
 
     Parameters
     ----------
     version
         The version it made.
     nbytes_written
-        What the table's folder grew by.
+        What it added to the table's folder.
     nbytes_untouched
-        What the columns occupied before; none of it was read again or written.
+        What the columns occupied before that it left alone: none of it was written again.
     """
 
     version: int
@@ -50,13 +52,23 @@ class Change:
     nbytes_untouched: int
 
     @classmethod
-    def between(cls, before: TableInfo, after: TableInfo) -> Change:
-        """Compare a table before and after."""
-        return cls(after.version, max(0, after.nbytes_on_disk - before.nbytes_on_disk), before.nbytes)
+    def between(cls, before: TableInfo, after: TableInfo, rewritten: Collection[str] = ()) -> Change:
+        """Compare a table before and after a write that gave the columns `rewritten` other values, or none."""
+        grown = max(0, after.nbytes_on_disk - before.nbytes_on_disk)
+        return cls(after.version, grown, untouched(before, rewritten))
 
     def __str__(self) -> str:
-        written, untouched = format_nbytes(self.nbytes_written), format_nbytes(self.nbytes_untouched)
-        return f"version {self.version}: {written} written, {untouched} untouched"
+        return f"version {self.version}: {bytes_told(self.nbytes_written, self.nbytes_untouched)}"
+
+
+def bytes_told(written: int, left: int) -> str:
+    """Say what a write wrote and what it left alone; every command that writes says it so."""
+    return f"{format_nbytes(written)} written, {format_nbytes(left)} untouched"
+
+
+def untouched(before: TableInfo, rewritten: Collection[str]) -> int:
+    """Return the bytes of the columns that a write leaves alone."""
+    return sum(column.nbytes or 0 for column in before.columns if column.name not in rewritten)
 
 
 class Output:
@@ -66,10 +78,13 @@ class Output:
     ----------
     as_json
         Print one JSON document and nothing else.
+    streams
+        Print JSON lines instead: how far the work is, as it goes on, and the result as the last one.
     """
 
-    def __init__(self, as_json: bool = False) -> None:
+    def __init__(self, as_json: bool = False, *, streams: bool = False) -> None:
         self._as_json = as_json
+        self._streams = streams
         # markup and emoji off: what a table holds is printed as it is
         self.console = Console(
             width=None if sys.stdout.isatty() else _PIPED_WIDTH, markup=False, emoji=False, highlight=False
@@ -77,6 +92,9 @@ class Output:
 
     def show(self, result: Any, *parts: RenderableType) -> None:
         """Print `result` as JSON, or `parts` one under the other."""
+        if self._as_json and self._streams:
+            _print_event("result", result)
+            return
         if self._as_json:
             print(json.dumps(plain(result), ensure_ascii=False, indent=2))
             return
@@ -84,6 +102,29 @@ class Output:
             with self.console.capture() as drawn:
                 self.console.print(part, soft_wrap=isinstance(part, str))
             print("\n".join(line.rstrip() for line in drawn.get().splitlines()))
+
+    def following(self) -> AbstractContextManager[None]:
+        """Tell how far the work in this block is: as events where the output streams, else as a bar."""
+        return reporting_to(_print_progress) if self._as_json and self._streams else nullcontext()
+
+
+def _print_progress(now: Progress) -> None:
+    event = {
+        "job": now.description,
+        "unit": now.unit,
+        "rows": now.num_done,
+        "total": now.total,
+        "rate": round(now.rate, 3),
+        "failed": now.num_failed,
+        "resumed": now.num_resumed,
+        "eta_s": None if now.eta_s is None else round(now.eta_s, 1),
+    }
+    _print_event("progress", event)
+
+
+def _print_event(event: str, values: Any) -> None:
+    # flushed: who follows a job through a pipe would wait for a full buffer else
+    print(json.dumps({"event": event, **plain(values)}, ensure_ascii=False), flush=True)
 
 
 def plain(value: Any) -> Any:

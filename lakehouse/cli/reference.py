@@ -20,8 +20,18 @@ _INTRO = """\
 number or a tag; a table's name alone means a lake in the current folder.
 
 Results go to standard output, bars and errors to standard error. `--json` prints one JSON document, in which media are
-`{"nbytes": …}` and NaN is null. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the schema file and the table differ.
-`lakehouse --debug VERB …` shows where an error came from.
+`{"nbytes": …}` and NaN is null. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the schema file and the table differ,
+130 stopped by Ctrl-C. `lakehouse --debug VERB …` shows where an error came from.
+
+With `--json` the verbs that take long (`compact`, `feature backfill`, `feature add-from`) print JSON lines instead: one
+when a job begins, two a second at most while it runs, one when it ends or is stopped, and the result as the last one.
+`rate` is rows a second without those that were resumed; `total` and `eta_s` are null where nobody knows.
+
+```text
+{"event": "progress", "job": "filling phash", "unit": "rows", "rows": 1200, "total": 5000,
+ "rate": 310.5, "failed": 2, "resumed": 400, "eta_s": 12.2}
+{"event": "result", "version": 7, "num_rows": 5000, "num_filled": 4998, "num_failed": 2, …}
+```
 """
 
 

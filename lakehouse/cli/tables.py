@@ -25,7 +25,7 @@ from lakehouse.cli.arguments import (
     target_of,
     verb,
 )
-from lakehouse.cli.output import Output, fields, grid, rows_grid
+from lakehouse.cli.output import Output, bytes_told, fields, grid, rows_grid
 from lakehouse.display import count, format_nbytes, format_value
 from lakehouse.errors import InvalidArgumentError
 from lakehouse.layout import mark_format
@@ -223,7 +223,7 @@ def add(
     source = _source(sources, kind, before, label_from_folder)
     result = table.add(source, on_bad_rows=on_bad_rows, on_duplicate_key=on_duplicate_key)
     added = f"added {count(result.num_rows, 'row')} as version {result.version}"
-    told = [f"{added}: {format_nbytes(result.nbytes_written)} written, {format_nbytes(before.nbytes)} untouched"]
+    told = [f"{added}: {bytes_told(result.nbytes_written, before.nbytes)}"]
     if result.num_failed:
         told.append(f"left out {count(result.num_failed, 'row')}; those recorded: lakehouse feature errors {target}")
     Output(as_json).show({**asdict(result), "nbytes_untouched": before.nbytes}, *told)

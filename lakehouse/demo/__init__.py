@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lakehouse as lh
-from lakehouse.demo.steps import STEPS, Step
+from lakehouse.demo.step import Step
+from lakehouse.demo.steps import STEPS
 from lakehouse.display import Figure, TableView, format_nbytes, report_html, spread_rows
 from lakehouse.errors import AlreadyExistsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from lakehouse.table import Table
 
 __all__ = ["DemoResult", "Step", "run_demo"]
 
@@ -82,17 +85,29 @@ def _new_folder(wanted: Path | None) -> Path:
     return wanted
 
 
+def _events(table: Table) -> list[dict[str, Any]]:
+    """Return what happened to the features of a table, newest last."""
+    events = [
+        {**event, "column": name}
+        for name in table.features()["column"].to_pylist()
+        for event in table.column_history(name).to_pylist()
+    ]
+    return sorted(events, key=lambda event: event["when"])
+
+
 def _report(folder: Path, figures: Mapping[str, Mapping[str, Any]]) -> str:
     lake = lh.connect(folder / "lake")
     tables = [lake.open_table(name) for name in lake.table_names()]
     views = [
-        TableView(t.info(), spread_rows(t.snapshot(), _REPORT_ROWS), t.errors().to_pylist()) for t in tables if len(t)
+        TableView(t.info(), spread_rows(t.snapshot(), _REPORT_ROWS), t.errors().to_pylist(), _events(t))
+        for t in tables
+        if len(t)
     ]
-    first, second = figures["feature"], figures["killed"]
+    first, second = figures["feature"], figures["together"]
     written = first["nbytes_written"] + second["nbytes_written"]
     kept, all_rows = second["num_resumed"], second["num_resumed"] + second["num_computed"]
     tiles = [
-        Figure(format_nbytes(written), "written for two feature columns"),
+        Figure(format_nbytes(written), "written for three feature columns"),
         Figure(format_nbytes(first["nbytes_untouched"]), "stored before, untouched by that"),
         Figure(f"{kept:,} of {all_rows:,}", "rows not computed again after SIGKILL"),
         Figure(f"{figures['one_row']['seconds'] * 1e3:.1f} ms", "for one picture by its key"),

@@ -12,7 +12,7 @@ import lakehouse as lh
 if TYPE_CHECKING:
     import PIL.Image
 
-__all__ = ["brightness", "palette"]
+__all__ = ["brightness", "brightness_v2", "palette", "sharpness"]
 
 _BINS = 4
 
@@ -21,6 +21,19 @@ _BINS = 4
 def brightness(image: PIL.Image.Image) -> float:
     """Return how bright a picture is, 0 black to 1 white."""
     return float(np.asarray(image.convert("L")).mean() / 255)
+
+
+@lh.udf(pa.float32(), version="2")
+def brightness_v2(image: PIL.Image.Image) -> float:
+    """Return the same by the median, which one lamp at night does not change."""
+    return float(np.median(np.asarray(image.convert("L"))) / 255)
+
+
+@lh.udf(pa.float32(), version="1")
+def sharpness(image: PIL.Image.Image) -> float:
+    """Return how much neighbouring pixels differ."""
+    grey = np.asarray(image.convert("L"), np.float32)
+    return float(np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean())
 
 
 @lh.udf(pa.list_(pa.float32(), _BINS**3), batch=True, batch_size=16, version="1")

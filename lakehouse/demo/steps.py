@@ -2,61 +2,30 @@
 
 from __future__ import annotations
 
-import signal
 import statistics
-import subprocess
-import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import lakehouse as lh
-from lakehouse.demo.features import brightness, palette
+from lakehouse.demo.features import brightness
 from lakehouse.demo.files import make_files
+from lakehouse.demo.step import Step, nbytes_changed, nbytes_told, pictures
+from lakehouse.demo.team import changed, from_outside, rolled_back, together, updated
 from lakehouse.display import count, format_nbytes
-from lakehouse.errors import BackfillError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lakehouse.info import TableInfo
-
-__all__ = ["STEPS", "Step"]
+__all__ = ["STEPS"]
 
 _SIDE_PX = 224
 _LOOKUPS = 8
 
 
-@dataclass(frozen=True)
-class Step:
-    """What one step did.
-
-    Parameters
-    ----------
-    title
-        What it is about, in a few words.
-    code
-        The lines that did it, as a user writes them.
-    told
-        What came out, a line each.
-    figures
-        The same as numbers, by name.
-    """
-
-    title: str
-    code: str
-    told: tuple[str, ...]
-    figures: dict[str, Any]
-
-
 def _lake(folder: Path) -> Any:
     return lh.connect(folder / "lake")
-
-
-def _pictures(folder: Path) -> Any:
-    return _lake(folder).open_table("pictures")
 
 
 def files(folder: Path) -> Step:
@@ -109,56 +78,19 @@ def _sources(files: Path) -> dict[str, tuple[str, Any]]:
 
 def feature(folder: Path) -> Step:
     """Add a column that is computed from the pictures."""
-    table = _pictures(folder)
+    table = pictures(folder)
     before = table.info()
     start = time.perf_counter()
     table.add_columns({"brightness": brightness})
     result = table.backfill("brightness", progress=False)
     seconds = time.perf_counter() - start
-    figures = _bytes(before, table.info())
+    figures = nbytes_changed(before, table.info())
     return Step(
         "A feature column, computed from the pictures",
         't.add_columns({"brightness": brightness})\nt.backfill("brightness")',
-        (f"{count(result.num_filled, 'row')} in {seconds:.1f} s: {_written(figures)}",),
+        (f"{count(result.num_filled, 'row')} in {seconds:.1f} s: {nbytes_told(figures)}",),
         {**figures, "seconds": seconds},
     )
-
-
-def killed(folder: Path) -> Step:
-    """Kill a second feature's job halfway and run it again."""
-    table = _pictures(folder)
-    before = table.info()
-    table.add_columns({"palette": palette})
-    _kill_midway(folder)
-    result = table.backfill("palette", progress=False)
-    figures = _bytes(before, table.info())
-    computed, kept = result.num_computed, result.num_resumed
-    return Step(
-        "A second one, its job killed with SIGKILL on the way and called again",
-        't.add_columns({"palette": palette})\nt.backfill("palette")',
-        (
-            f"{kept:,} of {result.num_rows:,} rows were computed before the kill and not again; {computed:,} were left",
-            _written(figures),
-        ),
-        {**figures, "num_computed": computed, "num_resumed": kept},
-    )
-
-
-def _bytes(before: TableInfo, after: TableInfo) -> dict[str, int]:
-    return {"nbytes_written": after.nbytes_on_disk - before.nbytes_on_disk, "nbytes_untouched": before.nbytes}
-
-
-def _written(figures: dict[str, int]) -> str:
-    written, untouched = format_nbytes(figures["nbytes_written"]), format_nbytes(figures["nbytes_untouched"])
-    return f"{written} written, {untouched} untouched"
-
-
-def _kill_midway(folder: Path) -> None:
-    """Fill `palette` in a process that is killed once some batches are kept."""
-    command = [sys.executable, "-m", "lakehouse.demo.killed", str(folder / "lake"), "palette"]
-    child = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603 - our own command line
-    if child.returncode != -signal.SIGKILL:
-        raise BackfillError(f"the process that was to be killed ended by itself: {child.stderr.strip()}")
 
 
 def sql(folder: Path) -> Step:
@@ -173,7 +105,7 @@ def sql(folder: Path) -> Step:
 
 def one_row(folder: Path) -> Step:
     """Find a row by its key and save its picture."""
-    table = _pictures(folder)
+    table = pictures(folder)
     key = _whole(folder, "cat")
     others = table.sample(_LOOKUPS, seed=0, columns=["id"])["id"].to_pylist()
     seconds = []
@@ -203,7 +135,7 @@ def _whole(folder: Path, label: str) -> str:
 
 def similar(folder: Path, k: int = 6) -> Step:
     """Find the pictures nearest in colour."""
-    table = _pictures(folder)
+    table = pictures(folder)
     row = table.get([_whole(folder, "cat")], columns=["palette", "label"]).to_pylist()[0]
     start = time.perf_counter()
     hits = table.search(row["palette"], column="palette", k=k, columns=["label", "source_uri"])
@@ -220,7 +152,7 @@ def similar(folder: Path, k: int = 6) -> Step:
 
 def batch(folder: Path) -> Step:
     """Take one batch as a training loop does."""
-    loader = _pictures(folder).loader(columns=["image", "label"], batch_size=16, seed=0, transform=_corner)
+    loader = pictures(folder).loader(columns=["image", "label"], batch_size=16, seed=0, transform=_corner)
     first = next(iter(loader))
     shapes = {name: _shape(value) for name, value in first.items()}
     told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
@@ -248,4 +180,17 @@ def _base(uri: str) -> str:
     return "/".join(uri.rsplit("/", 2)[-2:])
 
 
-STEPS = (files, tables, feature, killed, sql, one_row, similar, batch)
+STEPS = (
+    files,
+    tables,
+    feature,
+    together,
+    changed,
+    updated,
+    from_outside,
+    rolled_back,
+    sql,
+    one_row,
+    similar,
+    batch,
+)

@@ -35,11 +35,14 @@ class TableView:
         Some of its rows; media are lazy handles, of which only thumbnails are read.
     failures
         Rows that could not be stored or computed: mappings with ``key``, ``column`` and ``message``.
+    events
+        What happened to its columns: mappings with ``version``, ``column``, ``what``, ``source`` and ``who``.
     """
 
     info: Outline
     rows: Sequence[Mapping[str, Any]] = ()
     failures: Sequence[Mapping[str, Any]] = ()
+    events: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -109,10 +112,11 @@ def _section(view: TableView, room: int) -> str:
     head = f'<section class="lakehouse">{_title(view.info)}'
     room -= size(head) + size("</section>")
     columns = _columns(view, room // 2)
-    failures = _failures(view, room // 4)
-    room -= size(columns) + size(failures)
+    events = _events(view, room // 8)
+    failures = _failures(view, room // 8)
+    room -= size(columns) + size(events) + size(failures)
     drawn = gallery(view.info, view.rows, room) or grid(view.info, view.rows, room)
-    return f"{head}{drawn}{columns}{failures}</section>"
+    return f"{head}{drawn}{columns}{events}{failures}</section>"
 
 
 def _title(info: Outline) -> str:
@@ -157,6 +161,19 @@ def _state(column: ColumnInfo) -> str:
     failed = f", {column.num_failed:,} failed" if column.num_failed else ""
     kind = column.state.partition("(")[0]
     return f'<span class="state {escaped(kind)}">{escaped(column.state)}</span> <small>{covered}{failed}</small>'
+
+
+def _events(view: TableView, room: int) -> str:
+    items = (
+        f'<tr><td class="number">{escaped(e["version"])}</td><td><b>{escaped(e["column"])}</b></td>'
+        f"<td>{escaped(e['what'])}</td><td>{escaped(e['source'])}</td><td>{escaped(e['who'])}</td></tr>"
+        for e in view.events
+    )
+    before = (
+        '<div class="wide"><table><thead><tr><th class="number">version</th><th>column</th><th>what happened</th>'
+        "<th>function</th><th>who</th></tr></thead><tbody>"
+    )
+    return filled(before, items, "</tbody></table></div>", room, len(view.events))
 
 
 def _failures(view: TableView, room: int) -> str:

@@ -15,20 +15,32 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from lakehouse import commit, layout
+from lakehouse import commit, layout, storage
 from lakehouse.schema.lineage import input_names
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
+
+    import numpy as np
+    import numpy.typing as npt
 
     from lakehouse.location import Location
     from lakehouse.schema.lineage import Feature
     from lakehouse.snapshot import Snapshot
 
 ROW_ID, OFFSET, FAILED, ERROR, MESSAGE = "_row_id", "_offset", "_failed", "_error", "_message"
+ATTEMPTS = "_attempts"
+_FAILURE = (  # not written where no row failed
+    pa.field(FAILED, pa.bool_()),
+    pa.field(ERROR, pa.string()),
+    pa.field(MESSAGE, pa.string()),
+    pa.field(ATTEMPTS, pa.uint8()),
+)
 _SUFFIX = ".arrow"
 _MAPPED_NBYTES = 1 << 20  # opening a smaller one again costs more than it gives back
+_SHARE = 0.05  # of the computing, what keeping may take beside
 
 
 def fingerprint(fragment: Any, field_ids: Collection[int]) -> str:
@@ -41,12 +53,7 @@ def fingerprint(fragment: Any, field_ids: Collection[int]) -> str:
     field_ids
         Ids as data files name them, see `commit.stored_ids`.
     """
-    where = sorted(
-        (file.path, index)
-        for file in fragment.data_files()
-        for field, index in zip(file.fields, file.column_indices, strict=True)
-        if field in field_ids
-    )
+    where = sorted(place for field, place in commit.stored_at(fragment).items() if field in field_ids)
     return hashlib.sha256(json.dumps([fragment.physical_rows, where]).encode()).hexdigest()[:32]
 
 
@@ -86,8 +93,9 @@ class Checkpoints:
             The part; a large one memory-mapped where the lake is local, so that a fragment's vectors need no memory.
         """
         sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, part.schema) as writer:
-            writer.write_table(part)
+        told = part if _has_failures(part) else part.select(part.schema.names[: -len(_FAILURE)])
+        with pa.ipc.new_file(sink, told.schema) as writer:
+            writer.write_table(told)
         name = f"{inputs}/{self._version}-{uuid.uuid4().hex}{_SUFFIX}"
         self._folder.write_bytes(name, sink.getvalue(), durable=False)
         kept = self._open(name) if self._folder.is_local and part.nbytes >= _MAPPED_NBYTES else None
@@ -150,10 +158,45 @@ class Checkpoints:
     def _open(self, name: str) -> pa.Table | None:
         try:
             if self._folder.is_local:
-                return pa.ipc.open_file(pa.memory_map(str(self._folder.path / name))).read_all()
-            return pa.ipc.open_file(pa.py_buffer(self._folder.read_bytes(name))).read_all()
+                part = pa.ipc.open_file(pa.memory_map(str(self._folder.path / name))).read_all()
+            else:
+                part = pa.ipc.open_file(pa.py_buffer(self._folder.read_bytes(name))).read_all()
         except pa.ArrowInvalid:  # cut short by a power failure
             return None
+        return part if FAILED in part.schema.names else succeeded(part)
+
+
+class Upkeep:
+    """Which computed rows are worth keeping: computing them again costs more than writing them down.
+
+    All writing together takes at most a twentieth of the computing, but for the first tenth of a second. So a small
+    column is kept in about a hundred parts however fast its function is; and of a function that does a million rows a
+    second or more, what a kill costs is mostly what was computed since the last commit.
+
+    Parameters
+    ----------
+    is_local
+        Whether they are written to a disk of this machine.
+    free_s
+        What writing may take in any case; ``inf`` keeps every part, ``-inf`` none.
+    """
+
+    def __init__(self, *, is_local: bool, free_s: float = 0.1) -> None:
+        # Of a file, its removal included: 0.3 to 1 ms on local disks, 20 to 100 ms in object stores.
+        self._file_s, self._nbytes_per_s = (0.001, 5e8) if is_local else (0.1, 1e8)
+        self._left_s = free_s
+
+    def worth(self, nbytes: int, seconds: float) -> bool:
+        """Decide about rows of so many bytes that are not kept yet, of which the newest took so long to compute."""
+        self._left_s += _SHARE * seconds
+        return self._expected_s(nbytes) <= self._left_s
+
+    def took(self, nbytes: int, seconds: float) -> None:
+        """Count the writing of so many bytes, by what it took or by what it takes on a quiet disk."""
+        self._left_s -= max(self._expected_s(nbytes), seconds)
+
+    def _expected_s(self, nbytes: int) -> float:
+        return self._file_s + nbytes / self._nbytes_per_s
 
 
 def feature_folder(snapshot: Snapshot, feature: Feature) -> Location:
@@ -163,14 +206,27 @@ def feature_folder(snapshot: Snapshot, feature: Feature) -> Location:
 
 def part_schema(feature: Feature, physical: pa.Schema) -> pa.Schema:
     """Return the columns of a part: where the row is, its values, and how it failed if it did."""
-    values = [pa.field(name, physical.field(name).type) for name in feature.columns]
-    return pa.schema(
-        [
-            pa.field(ROW_ID, pa.uint64()),
-            pa.field(OFFSET, pa.uint32()),
-            *values,
-            pa.field(FAILED, pa.bool_()),
-            pa.field(ERROR, pa.string()),
-            pa.field(MESSAGE, pa.string()),
-        ]
-    )
+    values = [pa.field(name, storage.logical_field(physical.field(name)).type) for name in feature.columns]
+    return pa.schema([pa.field(ROW_ID, pa.uint64()), pa.field(OFFSET, pa.uint32()), *values, *_FAILURE])
+
+
+def succeeded(rows: pa.Table) -> pa.Table:
+    """Say of computed rows, given by their ids, offsets and values, that none failed."""
+    nothing = [pa.nulls(rows.num_rows, field.type) for field in _FAILURE[1:]]
+    none = pa.Array.from_buffers(pa.bool_(), rows.num_rows, [None, pa.py_buffer(bytes(rows.num_rows // 8 + 1))])
+    columns = [*rows.columns, none, *nothing]
+    return pa.Table.from_arrays(columns, schema=pa.schema([*rows.schema, *_FAILURE]))
+
+
+def chosen(rows: pa.Table, mask: npt.NDArray[np.bool_]) -> pa.Table:
+    """Return some rows; chunks that are wanted whole are not copied, because a fragment's media fit no memory."""
+    batches, start = [], 0
+    for batch in rows.to_batches():
+        wanted = mask[start : start + batch.num_rows]
+        batches.append(batch if wanted.all() else batch.filter(pa.array(wanted)))
+        start += batch.num_rows
+    return pa.Table.from_batches(batches, rows.schema)
+
+
+def _has_failures(part: pa.Table) -> bool:
+    return bool(pc.any(part[FAILED]).as_py())

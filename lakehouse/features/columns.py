@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse import commit, failures, storage, types
-from lakehouse.errors import AlreadyExistsError, InvalidArgumentError, SchemaError, no_column, translated
+from lakehouse import commit, failures, types
+from lakehouse._lance import check_tested, lance
+from lakehouse.errors import AlreadyExistsError, ColumnNotFoundError, InvalidArgumentError, SchemaError, no_column
 from lakehouse.features import checkpoints
-from lakehouse.features.expressions import expression_inputs
+from lakehouse.features.declaring import Declaration, declarations
 from lakehouse.features.revisions import accept, alter_udf
-from lakehouse.features.udf import UDF, as_udf
 from lakehouse.schema.lineage import (
     FEATURE,
     STAMP,
     TOKEN,
     Feature,
+    dependents,
     dependents_by_column,
     feature_columns,
     features_of,
@@ -30,22 +30,10 @@ from lakehouse.schema.lineage import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from lakehouse.features.udf import UDF
     from lakehouse.snapshot import Snapshot
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """One feature as the user wants it, before it has a place in a table."""
-
-    fields: tuple[pa.Field, ...]
-    kind: str | None  # None: a plain column, filled by nobody
-    source: str = ""
-    inputs: tuple[str, ...] = ()
-    code_hash: str = ""
-    arguments: dict[str, Any] | None = None
-    label: str | None = None
 
 
 def add_columns(snapshot: Snapshot, columns: Mapping[str, UDF | str | pa.Field]) -> int:
@@ -71,13 +59,35 @@ def add_columns(snapshot: Snapshot, columns: Mapping[str, UDF | str | pa.Field])
     ColumnNotFoundError
         An input is not there.
     """
+    check_tested()
     snapshot.check_writable()
     if not columns:
         raise InvalidArgumentError("no columns to add; give {name: function, SQL expression or field}")
-    wanted = [declaration(snapshot, name, what) for name, what in columns.items()]
+    return declare(snapshot, declarations(snapshot, columns), f"declaring {', '.join(columns)} on {snapshot.name!r}")
+
+
+def declare(snapshot: Snapshot, wanted: Sequence[Declaration], asked: str) -> int:
+    """Add the columns of declarations in one commit, and none that is there already.
+
+    Parameters
+    ----------
+    snapshot
+        Tells which table.
+    wanted
+        Inputs before what is computed from them.
+    asked
+        What is being done, for messages and the history.
+
+    Returns
+    -------
+    int
+        The version that has them.
+    """
 
     def attempt(dataset: Any) -> int:
-        fields = [field for each in wanted for field in _new_fields(dataset, each)]
+        fields: list[pa.Field] = []
+        for each in wanted:
+            fields += _new_fields(dataset, each, commit.top_ids(dataset) | _ids_to_be(dataset, fields))
         stale = [name for name in orphaned_stamps(dataset.schema) if name in {field.name for field in fields}]
         if stale:
             dataset.drop_columns(stale)
@@ -85,45 +95,42 @@ def add_columns(snapshot: Snapshot, columns: Mapping[str, UDF | str | pa.Field])
             dataset.add_columns(pa.schema(fields))
         return int(dataset.version)
 
-    return commit.retrying(snapshot.location, attempt, f"declaring {', '.join(columns)} on {snapshot.name!r}")
+    return commit.retrying(snapshot.location, attempt, asked)
 
 
-def declaration(snapshot: Snapshot, name: str, what: UDF | str | pa.Field) -> Declaration:
-    """Check one entry of `add_columns` against the table's columns."""
-    match what:
-        case UDF():
-            for given in what.inputs:
-                if given not in snapshot.schema.names:
-                    raise no_column(given, snapshot.schema.names)
-            outputs = what.outputs if len(what.outputs) > 1 else {name: next(iter(what.outputs.values()))}
-            fields = tuple(pa.field(column, data_type) for column, data_type in outputs.items())
-            return Declaration(fields, "udf", what.name, tuple(what.inputs), what.code_hash, what.arguments, name)
-        case str():
-            inputs = expression_inputs(what, snapshot.schema.names)
-            field = pa.field(name, expression_type(snapshot, what))
-            return Declaration((field,), "sql", what, inputs, hashlib.sha256(what.encode()).hexdigest())
-        case pa.Field():
-            if not what.nullable:
-                raise SchemaError(f"{name!r} must be nullable: rows that are there have no value for it")
-            return Declaration((storage.physical_field(what.with_name(name)),), None)
-    return declaration(snapshot, name, as_udf(what))
+def _ids_to_be(dataset: Any, fields: Sequence[pa.Field]) -> dict[str, int]:
+    """Return the ids that Lance will give to new columns: it counts on from the highest one, depth first."""
+    counted = lance.schema.LanceSchema.from_pyarrow(pa.schema(fields)).fields()
+    return {field.name(): int(dataset.max_field_id) + 1 + int(field.id()) for field in counted}
 
 
-def expression_type(snapshot: Snapshot, expression: str) -> pa.DataType:
-    """Ask Lance for the type of an SQL expression.
+@dataclass(frozen=True)
+class Dropped:
+    """What was dropped.
 
-    Raises
-    ------
-    FilterError
-        It does not parse, or names a column that is not there.
+    Parameters
+    ----------
+    version
+        The version that no longer has it.
+    columns
+        All columns, those that went with others included.
     """
-    with translated(f"expression {expression!r}"):
-        projected = snapshot.dataset.scanner(columns={"value": expression}).projected_schema
-    return projected.field("value").type
+
+    version: int
+    columns: tuple[str, ...]
 
 
-def drop_columns(snapshot: Snapshot, names: Iterable[str]) -> int:
+def drop_columns(snapshot: Snapshot, names: Iterable[str], *, cascade: bool = False) -> Dropped:
     """Remove columns, a feature's stamp with its last column; metadata only.
+
+    Parameters
+    ----------
+    snapshot
+        The newest version.
+    names
+        Which.
+    cascade
+        Drop what is computed from them too, and what is computed from that.
 
     Raises
     ------
@@ -135,29 +142,42 @@ def drop_columns(snapshot: Snapshot, names: Iterable[str]) -> int:
     names = snapshot.columns(names)
     if snapshot.key in names:
         raise SchemaError(f"{snapshot.key!r} is the key of {snapshot.name!r} and cannot be dropped")
+    whole: list[Feature] = []
+    dropped: list[str] = []
 
     def attempt(dataset: Any) -> int:
         features, ids = features_of(dataset.schema), commit.top_ids(dataset)
-        for column, users in dependents_by_column(features, ids, names).items():
-            staying = [user for user in users if user not in names]
-            if staying:
-                raise SchemaError(f"{column!r} is an input of {', '.join(staying)}; drop those first, or with it")
-        gone = [name for name in names if name in ids]
-        for feature in features.values():
-            left = set(feature.columns) - set(names)
-            if left and left != set(feature.columns):
-                raise SchemaError(f"{', '.join(feature.columns)} are filled together; drop all of them or none")
-            gone += [] if left else [feature.stamp]
+        there = [name for name in names if ids.get(name) == snapshot.field_ids[name]]
+        renamed = {field_id: name for name, field_id in ids.items()}
+        if moved := [name for name in names if name not in there and snapshot.field_ids[name] in renamed]:
+            now = renamed[snapshot.field_ids[moved[0]]]
+            raise ColumnNotFoundError(f"{moved[0]!r} was renamed {now!r} at this moment; nothing was dropped")
+        users = dependents(features, ids, there) if cascade else []
+        gone = list(dict.fromkeys([*there, *(name for user in users for name in user.columns)]))
+        _check_droppable(features, ids, gone)
+        whole[:] = [feature for feature in features.values() if set(feature.columns) <= set(gone)]
+        dropped[:] = gone
         if gone:
-            dataset.drop_columns(gone)
+            dataset.drop_columns([*gone, *(feature.stamp for feature in whole)])
         return int(dataset.version)
 
-    dropped = [f for f in snapshot.features.values() if set(f.columns) & set(names)]
     version = commit.retrying(snapshot.location, attempt, f"dropping {', '.join(names)} of {snapshot.name!r}")
-    for feature in dropped:
+    for feature in whole:
         checkpoints.feature_folder(snapshot, feature).delete("")
         failures.forget(snapshot.lake, snapshot.name, feature.token)
-    return version
+    return Dropped(version, tuple(dropped))
+
+
+def _check_droppable(features: Mapping[str, Feature], ids: Mapping[str, int], gone: Collection[str]) -> None:
+    for column, users in dependents_by_column(features, ids, gone).items():
+        if staying := [user for user in users if not set(features[user].columns) <= set(gone)]:
+            raise SchemaError(
+                f"{column!r} is an input of {', '.join(staying)}; drop those first, or with it by cascade=True"
+            )
+    for feature in features.values():
+        left = set(feature.columns) - set(gone)
+        if feature.kind != "data" and left and left != set(feature.columns):
+            raise SchemaError(f"{', '.join(feature.columns)} are filled together; drop all of them or none")
 
 
 def rename_column(snapshot: Snapshot, old: str, new: str) -> int:
@@ -186,9 +206,9 @@ def rename_column(snapshot: Snapshot, old: str, new: str) -> int:
     return commit.retrying(snapshot.location, attempt, f"renaming {old!r} of {snapshot.name!r} to {new!r}")
 
 
-def _new_fields(dataset: Any, wanted: Declaration) -> list[pa.Field]:
+def _new_fields(dataset: Any, wanted: Declaration, ids: Mapping[str, int]) -> list[pa.Field]:
     """Make the fields to add for one declaration; none if it is there already."""
-    schema, ids = dataset.schema, commit.top_ids(dataset)
+    schema = dataset.schema
     names = [field.name for field in wanted.fields]
     there = [name for name in names if name in schema.names]
     if there:
@@ -212,6 +232,7 @@ def _new_fields(dataset: Any, wanted: Declaration) -> list[pa.Field]:
         owner=commit.author(),
         declared_at=_now(),
         token=token,
+        since=int(dataset.version),
         arguments=wanted.arguments,
         called=wanted.inputs,
         num_columns=len(names),
@@ -236,6 +257,8 @@ def _check_same_declaration(schema: pa.Schema, ids: Mapping[str, int], wanted: D
         raise AlreadyExistsError(
             f"{there[0]!r} is a column of the table already, of type {schema.field(there[0]).type}; choose another name"
         )
+    if wanted.kind == "data" == feature.kind:
+        wanted = replace(wanted, code_hash=feature.code_hash, inputs=tuple(input_names(feature, ids)))
     if wanted.kind != feature.kind or set(feature.columns) != {field.name for field in wanted.fields}:
         raise AlreadyExistsError(
             f"{there[0]!r} is a feature already, made by {feature.source}; choose another name, or drop it first"

@@ -1,73 +1,57 @@
-"""Values for the rows of a fragment: by a function, or by Lance from an SQL expression."""
+"""Values for the rows of a fragment: by functions, or by Lance from an SQL expression."""
 
 from __future__ import annotations
 
 import sys
 import time
-from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
-from lakehouse import reads, types
-from lakehouse.errors import InvalidArgumentError, SchemaError, translated
-from lakehouse.features import staging
+from lakehouse.errors import BackfillError, InvalidArgumentError, LakehouseError, SchemaError, translated
+from lakehouse.features import blocks, checkpoints, staging
 from lakehouse.features.calls import call_rows
 from lakehouse.features.expressions import renamed
 from lakehouse.features.udf import UDF, as_udf, import_udf
 from lakehouse.schema.lineage import input_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
-    from lakehouse.features.calls import CellError
+    from lakehouse.features.asked import Asked, Rows
+    from lakehouse.features.calls import Outcome
+    from lakehouse.features.inputs import Column
+    from lakehouse.features.signature import InputKind
     from lakehouse.schema.lineage import Feature
     from lakehouse.snapshot import Snapshot
 
-    RowIds: TypeAlias = npt.NDArray[np.uint64]
-    Offsets: TypeAlias = npt.NDArray[np.int64]
+    Computed: TypeAlias = tuple[str, pa.Table | LakehouseError]
 
-_ROWS = 65_536  # read at a time, fewer where media are among the inputs
-# What a kill can lose: a batch, which is a hundredth of a fragment and a second of work, whichever is less.
+# What a kill can lose is a batch: a second of work, or a hundredth of the column, whichever is less, but not so few
+# rows that the call costs more than they do.
 _SHARE, _LEAST_ROWS, _BATCH_S = 100, 64, 1.0
+_BATCH_NBYTES = 64 << 20  # of results
 _FIRST_ROWS, _GROWTH = 16, 4  # nobody knows beforehand how slow a function is
 
 
 class Compute(Protocol):
-    """Computes rows of one feature, in parts small enough to lose."""
+    """Computes rows of the features of a pass, in parts small enough to lose."""
 
-    worth_keeping: bool  # whether a checkpoint costs less than computing again
     saves: bool  # whether the parts come saved
 
     @property
     def hungry(self) -> bool:
         """Whether another fragment could be begun before those begun are done."""
 
-    def run(
-        self, snapshot: Snapshot, fragment: Any, ids: RowIds, offsets: Offsets, schema: pa.Schema
-    ) -> Iterator[pa.Table]:
-        """Yield tables of `checkpoints.part_schema` that cover the rows."""
+    def run(self, snapshot: Snapshot, fragment: Any, asked: Asked) -> Iterator[Computed]:
+        """Yield, by the feature's token, tables of `checkpoints.part_schema` that cover what it wants, or its end."""
 
-
-@contextmanager
-def compute_for(feature: Feature, udf: UDF | None) -> Iterator[Compute]:
-    """Build what computes a feature, and take it down again.
-
-    Raises
-    ------
-    SchemaError
-        The function is not the one that was declared.
-    """
-    function = function_of(feature, udf)
-    if function is None:
-        yield Expression(feature)
-        return
-    with closing(function):
-        yield Function(feature, function)
+    def drop(self, token: str) -> None:
+        """Compute nothing more of a feature."""
 
 
 def function_of(feature: Feature, udf: UDF | None) -> UDF | None:
@@ -116,125 +100,163 @@ def recorded(feature: Feature) -> UDF:
 class Expression:
     """An SQL expression, computed by Lance; cheaper to compute again than to keep."""
 
-    worth_keeping = saves = hungry = False
+    saves = hungry = False
 
     def __init__(self, feature: Feature) -> None:
         self._feature = feature
 
-    def run(
-        self, snapshot: Snapshot, fragment: Any, ids: RowIds, offsets: Offsets, schema: pa.Schema
-    ) -> Iterator[pa.Table]:
+    def run(self, snapshot: Snapshot, fragment: Any, asked: Asked) -> Iterator[Computed]:
         """Yield the values batch by batch."""
-        if len(ids) == 0:
-            return
         name, names = self._feature.name, input_names(self._feature, snapshot.field_ids)
         source = renamed(self._feature.source, dict(zip(self._feature.called, names, strict=True)))
-        whole = len(ids) == fragment.count_rows()
-        done = 0
+        schema = _part_schema(snapshot, self._feature.token)
+        whole, done = asked.num_rows == fragment.count_rows(), 0
         with translated(f"computing {name!r} as {source!r}"):
             batches = snapshot.dataset.scanner(
                 columns={name: source},
                 fragments=[fragment],
-                with_row_address=True,
-                batch_size=_read_rows(snapshot, names),
+                with_row_address=not whole,
+                batch_size=blocks.num_rows(snapshot, names),
                 scan_in_order=True,
             ).to_batches()
             for batch in batches:
                 values = batch.column(name)
                 if not whole:
                     at = staging.offsets_of(batch.column("_rowaddr"))
-                    values = values.filter(pa.array(np.isin(at, offsets)))
-                end = done + len(values)
+                    values = values.filter(pa.array(np.isin(at, asked.offsets)))
+                rows = slice(done, done + len(values))
                 if len(values):
-                    yield part_of(ids[done:end], offsets[done:end], [values], schema)
-                done = end
-                if done == len(ids):
+                    yield self._feature.token, part_of(asked.row_ids[rows], asked.offsets[rows], [values], schema)
+                done = rows.stop
+                if done == asked.num_rows:
                     return
 
+    def drop(self, token: str) -> None:
+        """There is no other feature to go on with."""
 
-class Function:
-    """A Python function."""
 
-    worth_keeping = True
+class Functions:
+    """Python functions, with their inputs read once and decoded once for all of them.
+
+    Parameters
+    ----------
+    udfs
+        By the feature's token.
+    first_rows
+        How many rows each is called with at first.
+    """
+
     saves = hungry = False
 
-    def __init__(self, feature: Feature, udf: UDF) -> None:
-        self._feature = feature
-        self._udf = udf
+    def __init__(self, udfs: Mapping[str, UDF], first_rows: int = _FIRST_ROWS) -> None:
+        self._udfs = dict(udfs)
+        self._hashes = {token: udf.code_hash for token, udf in udfs.items()}
+        self._paces = {token: _Pace(udf.batch_size, first_rows) for token, udf in udfs.items()}
 
-    def run(
-        self, snapshot: Snapshot, fragment: Any, ids: RowIds, offsets: Offsets, schema: pa.Schema
-    ) -> Iterator[pa.Table]:
-        """Yield the values batch by batch."""
-        pace = _Pace(fragment.count_rows(), self._udf.batch_size)
-        start = 0
-        for columns in self._read(snapshot, fragment, ids):
-            num_rows, done = len(columns[0]), 0
-            while done < num_rows:
-                given = [column.slice(done, pace.num_rows) for column in columns]
-                began = time.perf_counter()
-                outcome = call_rows(self._udf, dict(zip(self._udf.inputs, given, strict=True)))
-                count = len(outcome.failed)
-                pace.took(count, time.perf_counter() - began)
-                values = [outcome.arrays[output] for output in self._udf.outputs]
-                rows = slice(start + done, start + done + count)
-                yield part_of(ids[rows], offsets[rows], values, schema, outcome.failed, outcome.errors)
-                done += count
-            start += num_rows
+    def run(self, snapshot: Snapshot, fragment: Any, asked: Asked) -> Iterator[Computed]:
+        """Yield the values batch by batch, of one feature after the other for the rows that are read at a time."""
+        asked = asked.without({token for token in asked.tokens if token not in self._udfs})
+        inputs = {token: input_names(feature_with(snapshot, token), snapshot.field_ids) for token in asked.tokens}
+        schemas = {token: _part_schema(snapshot, token) for token in asked.tokens}
+        takers = self._takers(inputs)
+        batch_size = max((self._udfs[token].batch_size or 1 for token in asked.tokens), default=1)
+        for block, columns in blocks.read(snapshot, fragment, asked, takers, batch_size):
+            for token in block.tokens:
+                mine = [columns[name] for name in inputs[token]]
+                if (mask := block.masks[token]) is not None:
+                    mine = [column.take(pa.array(np.flatnonzero(mask))) for column in mine]
+                yield from self._computed(snapshot, token, block.rows(token), mine, schemas[token])
 
-    def _read(self, snapshot: Snapshot, fragment: Any, ids: RowIds) -> Iterator[list[pa.Array]]:
-        """Yield the inputs of the rows: one scan where the whole fragment is asked for, reads by row id else."""
-        names = input_names(self._feature, snapshot.field_ids)
-        size, batch_size = _read_rows(snapshot, names), self._udf.batch_size
-        if batch_size is not None:
-            size = max(batch_size, size // batch_size * batch_size)
-        if len(ids) == fragment.count_rows():
-            for batch in reads.scan_fragment(snapshot, fragment, names, size):
-                yield [batch.column(name) for name in names]
-            return
-        for start in range(0, len(ids), size):
-            table = reads.take_row_ids(snapshot, ids[start : start + size], names, max_media_nbytes=None)
-            yield [table[name].combine_chunks() for name in names]
+    def drop(self, token: str) -> None:
+        """Call a function no more."""
+        self._udfs.pop(token, None)
+
+    def _computed(
+        self, snapshot: Snapshot, token: str, rows: Rows, columns: Sequence[Column], schema: pa.Schema
+    ) -> Iterator[Computed]:
+        (ids, offsets), pace, done = rows, self._paces[token], 0
+        while done < len(ids) and (udf := self._udfs.get(token)):
+            batch = slice(done, done + pace.num_rows)
+            try:
+                outcome = pace.timed(udf, [column[batch] for column in columns], snapshot.num_rows)
+                _check_unchanged(udf, self._hashes[token])
+            except LakehouseError as error:
+                self.drop(token)
+                yield token, error
+                return
+            values = [outcome.arrays[output] for output in udf.outputs]
+            yield token, part_of(ids[batch], offsets[batch], values, schema, outcome)
+            done += len(outcome.failed)
+
+    def _takers(self, inputs: Mapping[str, list[str]]) -> dict[str, list[InputKind]]:
+        """Return, for each column, in which forms the functions take it."""
+        takers: dict[str, list[InputKind]] = {}
+        for token, names in inputs.items():
+            for name, kind in dict(zip(names, self._udfs[token].input_kinds, strict=True)).items():
+                takers.setdefault(name, []).append(kind)
+        return takers
 
 
-def _read_rows(snapshot: Snapshot, names: Sequence[str]) -> int:
-    has_media = any(types.is_bytes_media(snapshot.schema.field(name)) for name in names)
-    return reads.rows_per_batch(snapshot, names) if has_media else _ROWS
+def feature_with(snapshot: Snapshot, token: str) -> Feature:
+    """Return a feature by what does not change when it is renamed."""
+    return next(feature for feature in snapshot.features.values() if feature.token == token)
+
+
+def _part_schema(snapshot: Snapshot, token: str) -> pa.Schema:
+    return checkpoints.part_schema(feature_with(snapshot, token), snapshot.physical)
+
+
+def _check_unchanged(udf: UDF, code_hash: str) -> None:
+    """Refuse values of a helper or a constant that was changed in this process meanwhile: 0.3 ms a batch."""
+    if udf.code_hash != code_hash:
+        raise BackfillError(
+            f"{udf.name} was changed in this process while it was filling; what it computed before is kept. "
+            "alter_udf() declares the changed function, or fill again with the one that was declared"
+        )
 
 
 class _Pace:
     """How many rows to hand to a function at a time."""
 
-    def __init__(self, fragment_rows: int, batch_size: int | None) -> None:
+    def __init__(self, batch_size: int | None, first_rows: int) -> None:
         self._fixed = batch_size is not None
-        self._most = max(_LEAST_ROWS, fragment_rows // _SHARE)
-        self.num_rows = batch_size or _FIRST_ROWS
+        self.num_rows = batch_size or first_rows
 
-    def took(self, num_rows: int, seconds: float) -> None:
-        """Learn from a batch how large the next one should be."""
+    def timed(self, udf: UDF, columns: Sequence[Column], table_rows: int) -> Outcome:
+        """Call the function, and learn from it how many rows it should have next."""
+        began = time.perf_counter()
+        outcome = call_rows(udf, dict(zip(udf.inputs, columns, strict=True)))
         if not self._fixed:
-            fitting = int(num_rows * _BATCH_S / max(seconds, 1e-9))
-            self.num_rows = max(1, min(fitting, num_rows * _GROWTH, self._most))
+            seconds = max(time.perf_counter() - began, 1e-9)
+            nbytes = max(sum(array.nbytes for array in outcome.arrays.values()), 1)
+            fitting = int(len(outcome.failed) * min(_BATCH_S / seconds, _BATCH_NBYTES / nbytes))
+            most = max(_LEAST_ROWS, table_rows // _SHARE)
+            self.num_rows = max(1, min(fitting, len(outcome.failed) * _GROWTH, most))
+        return outcome
 
 
 def part_of(
-    ids: RowIds,
-    offsets: Offsets,
-    values: list[pa.Array],
+    ids: npt.NDArray[np.uint64],
+    offsets: npt.NDArray[np.int64],
+    values: Sequence[pa.Array],
     schema: pa.Schema,
-    failed: npt.NDArray[np.bool_] | None = None,
-    errors: Sequence[CellError] = (),
+    outcome: Outcome | None = None,
 ) -> pa.Table:
-    """Put computed rows into the form of a checkpoint part."""
-    kinds, messages = pa.nulls(len(ids), pa.string()), pa.nulls(len(ids), pa.string())
-    if errors:
-        by_row = {error.row_index: error for error in errors}
-        told = [by_row.get(row) for row in range(len(ids))]
-        kinds = pa.array([each.error if each else None for each in told], pa.string())
-        messages = pa.array([each.message if each else None for each in told], pa.string())
-    failed = np.zeros(len(ids), dtype=bool) if failed is None else failed
-    columns = [pa.array(ids), pa.array(offsets.astype(np.uint32)), *values, pa.array(failed), kinds, messages]
-    return pa.Table.from_arrays([column.cast(f.type) for column, f in zip(columns, schema, strict=True)], schema=schema)
+    """Put computed rows into the form of a checkpoint part, `outcome` saying which failed."""
+    rows = [pa.array(ids), pa.array(offsets.astype(np.uint32)), *values]
+    cast = [a if a.type == f.type else a.cast(f.type) for a, f in zip(rows, schema, strict=False)]
+    part = checkpoints.succeeded(pa.Table.from_arrays(cast, schema=pa.schema(list(schema)[: len(cast)])))
+    if outcome is None or not outcome.errors:
+        return part
+    by_row = {error.row_index: error for error in outcome.errors}
+    told = [by_row.get(row) for row in range(len(ids))]
+    failure = [
+        pa.array(outcome.failed),
+        pa.array([each.error if each else None for each in told], pa.string()),
+        pa.array([each.message if each else None for each in told], pa.string()),
+        pa.array([each.attempts if each else None for each in told], pa.uint8()),
+    ]
+    return pa.Table.from_arrays([*cast, *failure], schema=schema)
 
 
-__all__ = ["Compute", "Expression", "Function", "compute_for", "function_of", "part_of", "recorded"]
+__all__ = ["Compute", "Expression", "Functions", "feature_with", "function_of", "part_of", "recorded"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lakehouse.errors import BackfillError
@@ -11,8 +12,8 @@ from lakehouse.features.units import Unit, UnitResult, save_lost, unsaved
 from lakehouse.features.workers import WorkerLostError
 
 if TYPE_CHECKING:
+    from lakehouse.errors import LakehouseError
     from lakehouse.features.executors import Runner
-    from lakehouse.features.udf import UDF
 
 __all__ = ["Dispatch", "UnitSize"]
 
@@ -33,14 +34,14 @@ class UnitSize:
 
     Parameters
     ----------
-    udf
-        What is called; units are whole batches of it.
+    batch_size
+        Rows of a call; units are whole batches.
     num_workers
         How many share the rows.
     """
 
-    def __init__(self, udf: UDF, num_workers: int) -> None:
-        self._batch = udf.batch_size or 1
+    def __init__(self, batch_size: int, num_workers: int) -> None:
+        self._batch = batch_size
         self._num_workers = num_workers
         self._fitting = -(-_FIRST_ROWS // self._batch) * self._batch
 
@@ -80,6 +81,13 @@ class Dispatch:
         Who computes them.
     size
         How they are cut.
+
+    Attributes
+    ----------
+    dropped
+        Features, by their tokens, of which no more is handed over.
+    stopped
+        Features of which workers can compute nothing more, and why.
     """
 
     def __init__(self, runner: Runner, size: UnitSize) -> None:
@@ -88,6 +96,8 @@ class Dispatch:
         self._rows: deque[tuple[Unit, int]] = deque()  # what is left of a fragment, and how much it was
         self._flying: dict[Future[UnitResult], Unit] = {}
         self._waiting = self._deaths = 0
+        self.dropped: set[str] = set()
+        self.stopped: dict[str, LakehouseError] = {}
 
     @property
     def hungry(self) -> bool:
@@ -98,6 +108,10 @@ class Dispatch:
     def idle(self) -> bool:
         """Whether all that was added is done."""
         return not (self._rows or self._again or self._flying)
+
+    def drop(self, token: str) -> None:
+        """Hand over no more rows of a feature."""
+        self.dropped.add(token)
 
     def add(self, rows: Unit) -> None:
         """Have rows of a fragment computed after what was added before."""
@@ -123,6 +137,7 @@ class Dispatch:
                 self._after_death(unit, error)
                 continue
             self._deaths = 0
+            self.stopped |= result.stopped
             if not unit.deaths:  # pieces are small for another reason
                 self._size.took(result.num_rows, result.seconds)
         self._fill()
@@ -132,10 +147,15 @@ class Dispatch:
             self._flying[self._runner.submit(unit)] = unit
 
     def _next(self) -> Unit | None:
-        if self._again:
-            return self._again.popleft()
-        if not self._rows:
-            return None
+        """Return the next unit of features that are not given up."""
+        while self._again or self._rows:
+            unit = self._again.popleft() if self._again else self._cut()
+            unit = replace(unit, asked=unit.asked.without(self.dropped))
+            if unit.num_rows:
+                return unit
+        return None
+
+    def _cut(self) -> Unit:
         rows, fragment_rows = self._rows.popleft()
         cut = self._size.of(self._waiting, fragment_rows)
         if rows.num_rows > cut:
@@ -145,14 +165,14 @@ class Dispatch:
         return unit
 
     def _after_death(self, unit: Unit, error: WorkerLostError) -> None:
-        """Try the rest in smaller units, until the row at fault stands alone."""
+        """Try the rest in smaller units, until the function and the row at fault stand alone."""
         self._deaths += 1
         if self._deaths > _DEATHS:
             raise BackfillError(
                 f"{self._deaths} workers died one after the other with nothing computed, at last: {error}; "
                 "what was computed before is kept"
             ) from error
-        if unit.num_rows == 1 and unit.deaths:
+        if unit.num_rows == 1 and unit.deaths and len(unit.asked.tokens) == 1:
             save_lost(unit, str(error))
             return
         rest = unsaved(unit)

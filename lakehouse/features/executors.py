@@ -7,6 +7,7 @@ import re
 import warnings
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lakehouse._optional import require
@@ -16,11 +17,13 @@ from lakehouse.features.units import Unit, UnitResult, begin, run_held, run_ship
 from lakehouse.features.workers import WorkerLostError, Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from lakehouse.features.udf import UDF
 
-__all__ = ["Runner", "check", "runner_for"]
+__all__ = ["Runner", "check", "environments", "runner_for"]
+
+_NVIDIA = Path("/proc/driver/nvidia/gpus")  # a folder for each GPU, where the driver is loaded
 
 
 class Runner(Protocol):
@@ -53,32 +56,34 @@ def check(num_workers: int, executor: Any) -> None:
 
 
 @contextmanager
-def runner_for(udf: UDF, num_workers: int, executor: Any) -> Iterator[Runner | None]:
-    """Start what computes the units of one function, and end it with the block; None means this process.
+def runner_for(udfs: Mapping[str, UDF], num_workers: int, executor: Any) -> Iterator[Runner | None]:
+    """Start what computes the units of a job, and end it with the block; None means this process, or nothing to call.
 
     Parameters
     ----------
-    udf
-        What is called.
+    udfs
+        All functions of the job, by the token of their feature.
     num_workers
         Processes to start; for executors that exist already, how many of their workers to keep busy, 0 for all.
     executor
         As `check` admits.
     """
-    if executor == "ray":
-        ray = _Ray(udf, num_workers)
+    if not udfs:
+        yield None
+    elif executor == "ray":
+        ray = _Ray(udfs, num_workers)
         try:
             yield ray
         finally:
             ray.cancel()
     elif executor != "local":
-        foreign = _Foreign(udf, num_workers, executor)
+        foreign = _Foreign(udfs, num_workers, executor)
         try:
             yield foreign
         finally:
             foreign.cancel()
     elif num_workers:
-        local = _Local(udf, num_workers)
+        local = _Local(udfs, num_workers)
         try:
             yield local
         except BaseException:  # Ctrl-C too: no worker outlives its job
@@ -89,16 +94,33 @@ def runner_for(udf: UDF, num_workers: int, executor: Any) -> Iterator[Runner | N
         yield None
 
 
-def _threads(num_workers: int, num_cpus: float) -> dict[str, str]:
-    """Environment of workers that share this machine, so that their threads are not many times its cores."""
-    each = str(max(1, int(num_cpus), (os.cpu_count() or 1) // num_workers))
-    return {"LANCE_CPU_THREADS": each, "OMP_NUM_THREADS": each}
+def environments(udfs: Collection[UDF], num_workers: int) -> list[dict[str, str]]:
+    """Return what the environment of each worker of this machine is set to.
+
+    Their threads together are not many times the cores, where the user did not say how many they want; and functions
+    that want a GPU have those there are, or those that are visible here, spread over the workers.
+    """
+    cpus = max(1, int(max(udf.num_cpus for udf in udfs)), (os.cpu_count() or 1) // num_workers)
+    threads = {name: os.environ.get(name, str(cpus)) for name in ("LANCE_CPU_THREADS", "OMP_NUM_THREADS")}
+    gpus = _gpus() if any(udf.num_gpus >= 1 for udf in udfs) else []
+    seats = [{"CUDA_VISIBLE_DEVICES": gpus[seat % len(gpus)]} if gpus else {} for seat in range(num_workers)]
+    return [threads | seat for seat in seats]
+
+
+def _gpus() -> list[str]:
+    """Return the GPUs as CUDA names them: those the user left visible, or all that NVIDIA's driver lists."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip()]
+    there = _NVIDIA.iterdir() if _NVIDIA.is_dir() else ()
+    return [str(number) for number, _ in enumerate(there)]
 
 
 class _Local:
-    def __init__(self, udf: UDF, num_workers: int) -> None:
+    def __init__(self, udfs: Mapping[str, UDF], num_workers: int) -> None:
         self.num_workers, self.in_flight = num_workers, 2 * num_workers
-        self.pool = Workers(num_workers, begin, (ship(udf),), _threads(num_workers, udf.num_cpus))
+        shipped = {token: ship(udf) for token, udf in udfs.items()}
+        self.pool = Workers(num_workers, begin, (shipped,), environments(udfs.values(), num_workers))
 
     def submit(self, unit: Unit) -> Future[UnitResult]:
         return self.pool.submit(run_held, unit)
@@ -107,16 +129,18 @@ class _Local:
 class _Foreign:
     """An executor whose workers we neither start nor end; a death breaks it, and it stays broken."""
 
-    def __init__(self, udf: UDF, num_workers: int, executor: Executor) -> None:
+    def __init__(self, udfs: Mapping[str, UDF], num_workers: int, executor: Executor) -> None:
         there = getattr(executor, "_max_workers", None)  # of both pools of the standard library
         self.num_workers = num_workers or there or os.cpu_count() or 1
         self.in_flight = num_workers or 2 * self.num_workers
-        self._executor, self._shipped = executor, ship(udf)
+        self._executor = executor
+        self._shipped = {token: ship(udf) for token, udf in udfs.items()}
         self._open: set[Future[Any]] = set()
 
     def submit(self, unit: Unit) -> Future[UnitResult]:
         try:
-            future = self._executor.submit(run_shipped, self._shipped, unit)
+            shipped = {token: self._shipped[token] for token in unit.asked.tokens}
+            future = self._executor.submit(run_shipped, shipped, unit)
         except RuntimeError as error:  # BrokenExecutor is one
             raise _told(error) from error
         self._open.add(future)
@@ -142,32 +166,47 @@ def _told(error: BaseException) -> BaseException:
 class _Ray:
     """Tasks on the Ray cluster this process is connected to, or on a new one of this machine."""
 
-    def __init__(self, udf: UDF, num_workers: int) -> None:
+    def __init__(self, udfs: Mapping[str, UDF], num_workers: int) -> None:
         self._ray = ray = require("ray", 'executor="ray"')
         if not ray.is_initialized():
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "lance is not fork-safe")  # Ray 2.60 forks to start other programs
                 ray.init()
         cpus = ray.cluster_resources().get("CPU", 1)
-        self.num_workers = num_workers or max(1, int(cpus / udf.num_cpus))
+        self.num_workers = num_workers or max(1, int(cpus / max(udf.num_cpus for udf in udfs.values())))
         self.in_flight = num_workers or 2 * self.num_workers
-        options: dict[str, Any] = {"num_cpus": udf.num_cpus, "num_gpus": udf.num_gpus}
-        if udf.memory_nbytes is not None:
-            options["memory"] = udf.memory_nbytes
-        threads = {"LANCE_CPU_THREADS": str(max(1, int(udf.num_cpus)))}
-        # No retries of Ray's: the driver knows what was saved, and finds the row that processes die of.
-        self._run = ray.remote(run_shipped).options(max_retries=0, runtime_env={"env_vars": threads}, **options)
-        self._shipped = ray.put(ship(udf))
+        self._udfs, self._shipped = udfs, {token: ship(udf) for token, udf in udfs.items()}
+        self._tasks: dict[tuple[str, ...], tuple[Any, Any]] = {}
         errors = ray.exceptions
-        self._losses = (errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError)
+        self._losses = (
+            errors.WorkerCrashedError,
+            errors.NodeDiedError,
+            errors.OutOfMemoryError,
+            errors.ObjectLostError,
+        )
         self._open: set[Any] = set()
 
     def submit(self, unit: Unit) -> Future[UnitResult]:
-        reference = self._run.remote(self._shipped, unit)
+        run, shipped = self._task(unit.asked.tokens)
+        reference = run.remote(shipped, unit)
         self._open.add(reference)
         future = reference.future()
         future.add_done_callback(lambda _: self._open.discard(reference))
         return _translated(future, self._told)
+
+    def _task(self, tokens: tuple[str, ...]) -> tuple[Any, Any]:
+        """Return the task that calls these functions with all that each needs, and the functions in Ray's store."""
+        if tokens not in self._tasks:
+            udfs = [self._udfs[token] for token in tokens]
+            num_cpus = max(udf.num_cpus for udf in udfs)
+            needs: dict[str, Any] = {"num_cpus": num_cpus, "num_gpus": max(udf.num_gpus for udf in udfs)}
+            if memory := [udf.memory_nbytes for udf in udfs if udf.memory_nbytes is not None]:
+                needs["memory"] = max(memory)
+            threads = {"env_vars": {"LANCE_CPU_THREADS": str(max(1, int(num_cpus)))}}
+            # No retries of Ray's: the driver knows what was saved, and finds the row that processes die of.
+            task = self._ray.remote(run_shipped).options(max_retries=0, runtime_env=threads, **needs)
+            self._tasks[tokens] = task, self._ray.put({token: self._shipped[token] for token in tokens})
+        return self._tasks[tokens]
 
     def _told(self, error: BaseException) -> BaseException:
         if isinstance(error, self._losses):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from pyarrow import types as pt
 
 from lakehouse.errors import InvalidArgumentError
+from lakehouse.features.shared import Shared
+from lakehouse.media.blobs import BlobInputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +20,15 @@ if TYPE_CHECKING:
 
     from lakehouse.features.signature import Form, InputKind
 
-__all__ = ["check_form", "reader", "sequence"]
+__all__ = ["Column", "check_form", "decodes", "reader", "sequence"]
+
+Column: TypeAlias = "pa.Array | Shared | BlobInputs"
+"""One input of some rows."""
+
+
+def decodes(data_type: pa.DataType, kind: InputKind) -> bool:
+    """Whether a function that takes a column so has its media decoded."""
+    return kind.form in ("pil", "numpy") and _is_binary(data_type)
 
 
 def check_form(name: str, data_type: pa.DataType, kind: InputKind, *, batch: bool) -> None:
@@ -36,8 +47,13 @@ def check_form(name: str, data_type: pa.DataType, kind: InputKind, *, batch: boo
         raise InvalidArgumentError(f"{name!r} is {data_type}, and the function is annotated to take it as {kind.form}")
 
 
-def reader(array: pa.Array, kind: InputKind) -> Callable[[int], Any]:
+def reader(array: Column, kind: InputKind) -> Callable[[int], Any]:
     """Return what gives the value of one row; media are decoded when asked, one at a time."""
+    if isinstance(array, BlobInputs):
+        return partial(array.handle, kind.form)
+    if isinstance(array, Shared):
+        read_one = reader(array.array, kind)
+        return array.once(kind.form, read_one) if decodes(array.type, kind) else read_one
     if kind.form in ("bytes", "text") and _is_string(array.type):
         array = array.cast(pa.large_binary())
     if _is_binary(array.type):
@@ -53,8 +69,10 @@ def reader(array: pa.Array, kind: InputKind) -> Callable[[int], Any]:
     return python_values(array).__getitem__
 
 
-def sequence(array: pa.Array, kind: InputKind) -> tuple[Any, dict[int, Exception]]:
+def sequence(array: Column, kind: InputKind) -> tuple[Any, dict[int, Exception]]:
     """Return the argument of a batch call, and the rows whose medium does not decode."""
+    if isinstance(array, Shared) and not decodes(array.type, kind):
+        array = array.array
     if kind.form == "arrow":
         return array, {}
     if kind.form == "numpy" and not kind.listed:

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 
-from lakehouse import failures, layout, reads
-from lakehouse.errors import translated
-from lakehouse.leases import holders
-from lakehouse.schema.lineage import TODO, Feature, input_names, owner_of
+from lakehouse import failures, reads
+from lakehouse.features import audit
+from lakehouse.features.counts import Stamps, stamps, todo
+from lakehouse.features.rowids import RowIds, union
+from lakehouse.leases import holders, leases_of
+from lakehouse.schema.lineage import TODO, Feature, input_names, owner_of, upstream
 from lakehouse.where import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from lakehouse.location import Location
     from lakehouse.snapshot import Snapshot
+
+__all__ = [
+    "LEDGER",
+    "Counts",
+    "counts",
+    "doubted",
+    "errors",
+    "failed",
+    "features",
+    "leases_of",
+    "older",
+    "state",
+    "todo",
+]
 
 LEDGER = pa.schema(
     [
@@ -38,17 +52,25 @@ LEDGER = pa.schema(
 
 @dataclass(frozen=True)
 class Counts:
-    """The rows of a feature by what their stamp says."""
+    """The rows of a feature by what their stamp says, and whether anybody vouches for it."""
 
     num_rows: int
     done: int
     failed: int
     older: int  # values of an older generation of the function
     reset: int  # values whose inputs changed since
+    unverified: int = 0  # values, or failures, where others wrote; in none of the numbers above
+
+    @property
+    def unsettled(self) -> int:
+        """The rows that are neither filled nor failed as the function and its inputs are now."""
+        return self.num_rows - self.done - self.failed
 
     @property
     def state(self) -> str:
         """The feature's state in one word."""
+        if self.unverified:
+            return "unverified"
         if self.older:
             return "stale(code)"
         if self.reset:
@@ -63,12 +85,6 @@ class Counts:
         return self.done / self.num_rows if self.num_rows else 1.0
 
 
-def todo(feature: Feature) -> str:
-    """Return the predicate of rows that were never computed or whose inputs changed."""
-    stamp = quoted(feature.stamp)
-    return f"({stamp} IS NULL OR {stamp} = {TODO})"
-
-
 def older(feature: Feature) -> str:
     """Return the predicate of rows made, or failed, by a generation that is no longer true."""
     stamp = quoted(feature.stamp)
@@ -81,50 +97,70 @@ def failed(feature: Feature) -> str:
     return f"({stamp} >= {feature.true_from} AND {stamp} % 2 = 1)"
 
 
-def counts(snapshot: Snapshot, feature: Feature) -> Counts:
-    """Count a feature's rows by their stamps; of the values only the validity is read, where a stamp is 0."""
-    by_stamp: Counter[int] = Counter()
-    with translated(f"counting rows of {feature.name!r}"):
-        for batch in snapshot.dataset.scanner(columns=[feature.stamp], scan_in_order=False).to_batches():
-            found, numbers = np.unique(np.asarray(batch.column(0).fill_null(TODO)), return_counts=True)
-            by_stamp.update(dict(zip(found.tolist(), numbers.tolist(), strict=True)))
-    true = {stamp: count for stamp, count in by_stamp.items() if stamp >= feature.true_from}
-    has_todo = by_stamp[TODO] > 0
-    return Counts(
-        num_rows=snapshot.num_rows,
-        done=sum(count for stamp, count in true.items() if stamp % 2 == 0),
-        failed=sum(count for stamp, count in true.items() if stamp % 2 == 1),
-        older=sum(count for stamp, count in by_stamp.items() if TODO < stamp < feature.true_from),
-        reset=reads.count_rows(snapshot, f"{todo(feature)} AND {quoted(feature.name)} IS NOT NULL") if has_todo else 0,
-    )
+def counts(snapshot: Snapshot, feature: Feature, *, remember: bool = False) -> Counts:
+    """Count a feature's rows by their stamps, whoever wrote them."""
+    return _told(feature, stamps(snapshot, [feature], remember=remember)[feature.token].values(), {})
 
 
-def leases_of(snapshot: Snapshot) -> Location:
-    """Return where it is written who is filling what."""
-    return layout.side(snapshot.lake).child("leases").child(snapshot.name)
+def _told(feature: Feature, by_fragment: Iterable[Stamps], doubted: Mapping[int, int]) -> Counts:
+    """Add up what the stamps of a feature say; where nobody vouches for a row its stamp says nothing."""
+    total: Counter[str] = Counter()
+    for found in by_fragment:
+        total["num_rows"] += sum(found.by_stamp.values())
+        total["reset"] += found.reset
+        for stamp, count in found.by_stamp.items():
+            total[_meaning(feature, stamp)] += count
+    for stamp, count in doubted.items():
+        total[_meaning(feature, stamp)] -= count
+        total["unverified"] += count if stamp != TODO else 0
+    return Counts(**{each.name: total[each.name] for each in fields(Counts)})
 
 
-def features(snapshot: Snapshot) -> pa.Table:
+def _meaning(feature: Feature, stamp: int) -> str:
+    if stamp == TODO:
+        return "open"
+    if stamp < feature.true_from:
+        return "older"
+    return "failed" if stamp % 2 else "done"
+
+
+def features(snapshot: Snapshot, *, remember: bool = False) -> pa.Table:
     """Return what is known of every computed column.
+
+    Parameters
+    ----------
+    snapshot
+        The version.
+    remember
+        Whether to keep what was counted and read of the log, so that the next call reads only what is new.
 
     Returns
     -------
     pyarrow.Table
-        ``column, state, coverage, num_failed, who, when, version, code_hash, inputs``; `version` counts the
-        declarations of its function, `coverage` is the share of rows, 0 to 1.
+        ``column, state, coverage, num_failed, who, when, version, code_hash, inputs``; `who` filled it last, or
+        declared it; `version` counts the declarations of its function, `coverage` is the share of rows, 0 to 1.
     """
-    rows = []
+    remember = remember and not snapshot.pinned
     running = holders(leases_of(snapshot))
-    for feature in snapshot.features.values():
-        counted = counts(snapshot, feature)
+    known = audit.known(snapshot, remember=remember)
+    doubted = _doubted(snapshot, audit.unverified(snapshot, known))
+    counted = stamps(snapshot, snapshot.features.values(), remember=remember)
+    told = {
+        feature: _told(feature, counted[feature.token].values(), doubted.get(feature.token, {}))
+        for feature in snapshot.features.values()
+    }
+    rows = []
+    for feature, now in told.items():
+        above = [told[each] for each in upstream(snapshot.features, snapshot.field_ids, feature)]
+        who, when = known.filled.get(feature.token, (feature.owner, feature.declared_at))
         rows += [
             {
                 "column": name,
-                "state": "running" if feature.token in running else counted.state,
-                "coverage": counted.coverage,
-                "num_failed": counted.failed,
-                "who": feature.owner,
-                "when": feature.declared_at,
+                "state": "running" if feature.token in running else state(now, above),
+                "coverage": min(each.coverage for each in (now, *above)),
+                "num_failed": now.failed,
+                "who": who,
+                "when": when,
                 "version": feature.generation,
                 "code_hash": feature.code_hash,
                 "inputs": input_names(feature, snapshot.field_ids),
@@ -132,6 +168,39 @@ def features(snapshot: Snapshot) -> pa.Table:
             for name in feature.columns
         ]
     return pa.Table.from_pylist(rows, schema=LEDGER)
+
+
+def doubted(snapshot: Snapshot) -> dict[str, int]:
+    """Return how many rows of each feature, by token, bear a stamp nobody vouches for; a backfill computes them."""
+    rows = audit.unverified(snapshot, audit.known(snapshot))
+    return {token: sum(found.values()) - found[TODO] for token, found in _doubted(snapshot, rows).items()}
+
+
+def _doubted(snapshot: Snapshot, rows: Mapping[str, RowIds]) -> dict[str, Counter[int]]:
+    """Count the stamps of rows nobody vouches for, by token."""
+    chosen = [feature for feature in snapshot.features.values() if feature.token in rows]
+    found: dict[str, Counter[int]] = {feature.token: Counter() for feature in chosen}
+    fragments = audit.holding(snapshot, union(rows.values())) if chosen else []
+    if fragments:
+        scanner = snapshot.dataset.scanner(
+            columns=[feature.stamp for feature in chosen], fragments=fragments, with_row_id=True
+        )
+        for batch in scanner.to_batches():
+            for feature in chosen:
+                here = batch[feature.stamp].filter(pa.array(rows[feature.token].contains(batch[reads.ROW_ID])))
+                found[feature.token].update(here.fill_null(TODO).to_pylist())
+    return found
+
+
+def state(now: Counts, above: Iterable[Counts]) -> str:
+    """Return the state of a feature in one word, those that it is computed from considered.
+
+    A changed function resets no stamp of what is computed from its column, and a column may be filled before the one it
+    is computed from. Then some row is filled, and what it was computed from is not.
+    """
+    if now.state in ("fresh", "partial") and any(now.done + each.unsettled > now.num_rows for each in above):
+        return "stale(inputs)"
+    return now.state
 
 
 def errors(snapshot: Snapshot, columns: Iterable[str] | None = None) -> pa.Table:

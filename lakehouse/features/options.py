@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lakehouse.errors import InvalidArgumentError
 from lakehouse.features import executors, ledger
+from lakehouse.features.counts import todo
 from lakehouse.where import Where, quoted, render
 
 if TYPE_CHECKING:
@@ -65,6 +66,11 @@ class Options:
         return self.limit is None and self.only not in ("failed", "all")
 
     @property
+    def is_whole(self) -> bool:
+        """Whether no row is left out that could be filled."""
+        return self.limit is None and self.where is None and self.only in (None, "all")
+
+    @property
     def includes_missing(self) -> bool:
         """Whether rows without a value are asked for."""
         return self.only in (None, "missing", "all")
@@ -75,11 +81,11 @@ def pending(feature: Feature, options: Options) -> str:
     value, where = quoted(feature.name), render(options.where)
     match options.only:
         case None:
-            state = f"({ledger.todo(feature)} OR {ledger.older(feature)})"
+            state = f"({todo(feature)} OR {ledger.older(feature)})"
         case "missing":
-            state = f"({ledger.todo(feature)} AND {value} IS NULL)"
+            state = f"({todo(feature)} AND {value} IS NULL)"
         case "stale":
-            state = f"({ledger.older(feature)} OR ({ledger.todo(feature)} AND {value} IS NOT NULL))"
+            state = f"({ledger.older(feature)} OR ({todo(feature)} AND {value} IS NOT NULL))"
         case "failed":
             state = ledger.failed(feature)
         case "all":
@@ -127,7 +133,7 @@ class BackfillResult:
     def __add__(self, after: BackfillResult) -> BackfillResult:
         """Return what this one and a later one did together."""
         sums = {f.name: getattr(self, f.name) + getattr(after, f.name) for f in fields(self)}
-        return BackfillResult(**{**sums, "version": after.version})
+        return BackfillResult(**{**sums, "version": max(self.version, after.version)})
 
 
 @dataclass(frozen=True)

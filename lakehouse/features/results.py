@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import types as pt
 
+from lakehouse.errors import LakehouseError
+from lakehouse.types import category_values, is_bytes_media, is_media, meaning, media_kind
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lakehouse.features.udf import UDF
 
-__all__ = ["Converted", "to_arrays"]
+__all__ = ["Converted", "packing", "to_arrays"]
 
-_ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError)
+_ERRORS = (pa.ArrowException, LakehouseError, TypeError, ValueError, OverflowError)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -24,6 +30,34 @@ class Converted:
 
     arrays: list[pa.Array]
     errors: dict[int, str]
+
+
+def packing(udf: UDF, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a row's function whose media come as bytes: a batch of decoded pictures can be gigabytes.
+
+    Parameters
+    ----------
+    udf
+        What `function` was declared as.
+    function
+        The function, or the instance of its class.
+    """
+    if udf.batch or not any(map(is_bytes_media, udf.fields)):
+        return function
+    from lakehouse.media.encoding import encoded
+
+    kinds = [(field.name, media_kind(field)) for field in udf.fields]
+
+    def packed(*arguments: Any) -> Any:
+        row = function(*arguments)
+        if len(kinds) == 1:
+            return encoded(row, str(kinds[0][1]))
+        values = _row_values(row, list(udf.outputs))
+        if values is None:  # refused later, with all others that have the wrong shape
+            return row
+        return [encoded(value, kind) if kind else value for value, (_, kind) in zip(values, kinds, strict=True)]
+
+    return packed
 
 
 def to_arrays(udf: UDF, result: Any, num_rows: int | None = None) -> Converted:
@@ -50,8 +84,8 @@ def to_arrays(udf: UDF, result: Any, num_rows: int | None = None) -> Converted:
     else:
         columns = _row_columns(udf, result, errors)
     arrays = []
-    for (name, data_type), values in zip(udf.outputs.items(), columns, strict=True):
-        arrays.append(_array(values, name, data_type, errors))
+    for field, values in zip(udf.fields, columns, strict=True):
+        arrays.append(_array(values, field, errors))
         assert len(arrays[-1]) == count
     return Converted(arrays, errors)
 
@@ -60,17 +94,20 @@ def _row_columns(udf: UDF, rows: Sequence[Any], errors: dict[int, str]) -> list[
     names = list(udf.outputs)
     columns: list[list[Any]] = [[] for _ in names]
     for at, row in enumerate(rows):
-        if isinstance(row, Mapping) and set(row) == set(names):
-            values: Sequence[Any] = [row[name] for name in names]
-        elif isinstance(row, tuple | list) and len(row) == len(names):
-            values = row
-        else:
+        values = _row_values(row, names)
+        if values is None:
             values = [None] * len(names)
             if row is not None:
                 errors[at] = f"returned {_short(row)}; needed: a tuple or mapping of {', '.join(names)}"
         for column, value in zip(columns, values, strict=True):
             column.append(value)
     return columns
+
+
+def _row_values(row: Any, names: Sequence[str]) -> Sequence[Any] | None:
+    if isinstance(row, Mapping) and set(row) == set(names):
+        return [row[name] for name in names]
+    return row if isinstance(row, tuple | list) and len(row) == len(names) else None
 
 
 def _batch_columns(udf: UDF, result: Any, num_rows: int) -> tuple[list[Any], str | None]:
@@ -95,21 +132,49 @@ def _batch_columns(udf: UDF, result: Any, num_rows: int) -> tuple[list[Any], str
     return columns, None
 
 
-def _array(values: Any, name: str, data_type: pa.DataType, errors: dict[int, str]) -> pa.Array:
+def _array(values: Any, field: pa.Field, errors: dict[int, str]) -> pa.Array:
+    name, data_type = field.name, field.type
+    to_array = _converter(field)
     try:
-        return _whole(values, data_type)
+        return to_array(values)
     except _ERRORS as error:
         whole_error = error
     arrays, wrong = [], {}
     for at, value in enumerate(values.to_pylist() if hasattr(values, "to_pylist") else values):
         try:
-            arrays.append(_whole([value], data_type))
+            arrays.append(to_array([value]))
         except _ERRORS as error:
-            wrong[at] = f"returned {_short(value)} for {name!r}, which is {data_type}: {error}"
+            wrong[at] = f"returned {_short(value)} for {name!r}, which is {meaning(field)}: {error}"
             arrays.append(pa.nulls(1, data_type))
     # Values that fit one by one and not together: nobody can tell which of them are meant.
-    errors |= wrong or dict.fromkeys(range(len(arrays)), f"{name!r} is {data_type}: {whole_error}")
+    errors |= wrong or dict.fromkeys(range(len(arrays)), f"{name!r} is {meaning(field)}: {whole_error}")
     return pa.concat_arrays(arrays) if arrays else pa.array([], data_type)
+
+
+def _converter(field: pa.Field) -> Callable[[Any], pa.Array]:
+    if is_media(field):
+        return lambda values: _media(values, field)
+    if category_values(field) is not None:
+        return lambda values: _category(values, field)
+    return lambda values: _whole(values, field.type)
+
+
+def _media(values: Any, field: pa.Field) -> pa.Array:
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return _whole(values, field.type)
+    from lakehouse.media.encoding import encoded
+
+    return pa.array([encoded(value, str(media_kind(field))) for value in values], field.type)
+
+
+def _category(values: Any, field: pa.Field) -> pa.Array:
+    """Encode words as positions in the declared ones."""
+    words = pa.array(category_values(field), pa.string())
+    given = _whole(values, pa.string())
+    codes = pc.index_in(given, words)
+    if codes.null_count > given.null_count:
+        raise ValueError(f"not one of {', '.join(words.to_pylist())}")
+    return pa.DictionaryArray.from_arrays(codes, words)
 
 
 def _whole(values: Any, data_type: pa.DataType) -> pa.Array:

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lakehouse.errors import BackfillError, InvalidArgumentError, SchemaError
-from lakehouse.features.calls import build
 from lakehouse.features.codehash import is_installed
 from lakehouse.features.udf import UDF, import_udf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
 __all__ = ["Shipped", "held", "hold", "ship", "unpacked"]
@@ -113,35 +112,59 @@ def _is_project(name: str, module: Any) -> bool:
 _own = threading.local()  # a thread each: instances of users' classes need not be safe to share
 
 
-def unpacked(shipped: Shipped) -> UDF:
-    """Return the function, unpacked and built once in each thread that asks; the one before is closed."""
-    if getattr(_own, "key", None) != shipped.key:
-        release()
-        import cloudpickle
+def unpacked(shipped: Mapping[str, Shipped]) -> dict[str, UDF]:
+    """Return functions by the token of their feature, each unpacked once in each thread that asks.
 
-        try:
-            value = cloudpickle.loads(shipped.payload)
-        except Exception as error:  # the imports of the user's modules may raise anything
-            raise BackfillError(f"unpacking the function in a worker: {type(error).__name__}: {error}") from error
-        udf = value.udf() if isinstance(value, _ByName) else value
-        build(udf)
-        _own.key, _own.udf = shipped.key, udf
-    return _own.udf  # type: ignore[no-any-return]  # of a thread's own namespace
+    When others are asked for than are there, those that are not among them are closed: a model of the pass before
+    would take the memory of the next one.
+
+    Raises
+    ------
+    BackfillError
+        One cannot be imported here.
+    """
+    there = _there()
+    wanted = {each.key: each for each in shipped.values()}
+    if not wanted.keys() <= there.keys():
+        for key in there.keys() - wanted.keys():
+            there.pop(key).close()
+        there |= {key: _unpacked(each) for key, each in wanted.items() if key not in there}
+    return {token: there[each.key] for token, each in shipped.items()}
+
+
+def _unpacked(shipped: Shipped) -> UDF:
+    import cloudpickle
+
+    try:
+        value = cloudpickle.loads(shipped.payload)
+    except Exception as error:  # the imports of the user's modules may raise anything
+        raise BackfillError(f"unpacking the function in a worker: {type(error).__name__}: {error}") from error
+    return value.udf() if isinstance(value, _ByName) else value
+
+
+def _there() -> dict[str, UDF]:
+    """Return this thread's functions by the key of what they were unpacked from."""
+    if not hasattr(_own, "udfs"):
+        _own.udfs = {}
+    return _own.udfs  # type: ignore[no-any-return]  # of a thread's own namespace
 
 
 def release() -> None:
-    """Close this thread's function."""
-    if getattr(_own, "key", None) is not None:
-        del _own.key
-        _own.udf.close()
+    """Close this thread's functions."""
+    there = _there()
+    while there:
+        there.popitem()[1].close()
 
 
-def hold(shipped: Shipped) -> None:
-    """Unpack the function that this process exists for, and close it when the process ends."""
+_held: dict[str, Shipped] = {}  # what this process exists for
+
+
+def hold(shipped: Mapping[str, Shipped]) -> None:
+    """Keep functions for a process that exists for them, and close them when it ends."""
     atexit.register(release)
-    unpacked(shipped)
+    _held.update(shipped)
 
 
-def held() -> UDF:
-    """Return the function of this process."""
-    return _own.udf  # type: ignore[no-any-return]  # of a thread's own namespace
+def held(tokens: Iterable[str]) -> dict[str, UDF]:
+    """Return functions of this process by the token of their feature."""
+    return unpacked({token: _held[token] for token in tokens})

@@ -64,14 +64,19 @@ class _File:
         return found
 
     @cached_property
-    def codes(self) -> dict[tuple[str, int], CodeType]:
-        module = compile(self.text, self.filename, "exec", dont_inherit=True)
-        return {(code.co_qualname, code.co_firstlineno): code for code in _nested_codes(module)}
+    def codes(self) -> dict[tuple[str, int], list[CodeType]]:
+        # A notebook compiles the statements of a cell one by one, and CPython calls a method of a module otherwise
+        # where it sees the module imported.
+        tree = ast.parse(self.text)
+        found: dict[tuple[str, int], list[CodeType]] = {}
+        for source in (tree, *(ast.Module([node], []) for node in tree.body)):
+            for code in _nested_codes(compile(source, self.filename, "exec", dont_inherit=True)):
+                found.setdefault((code.co_qualname, code.co_firstlineno), []).append(code)
+        return found
 
     def runs(self, code: CodeType) -> bool:
         """Tell whether this text compiles to `code`."""
-        mine = self.codes.get((code.co_qualname, code.co_firstlineno))
-        return mine is not None and same_code(mine, code)
+        return any(same_code(mine, code) for mine in self.codes.get((code.co_qualname, code.co_firstlineno), ()))
 
 
 _files: dict[str, _File] = {}
@@ -102,8 +107,10 @@ def function_codes(cls: type) -> list[CodeType]:
 
 def same_code(left: CodeType, right: CodeType) -> bool:
     """Tell whether two code objects do the same, wherever their lines stand."""
-    names = ("co_code", "co_names", "co_varnames", "co_freevars", "co_cellvars", "co_flags", "co_argcount")
+    names = ("co_code", "co_names", "co_varnames", "co_freevars", "co_cellvars", "co_argcount")
     if any(getattr(left, name) != getattr(right, name) for name in names):
+        return False
+    if (left.co_flags ^ right.co_flags) & ~annotations.compiler_flag:  # which a notebook keeps from cell to cell
         return False
     return len(left.co_consts) == len(right.co_consts) and all(
         same_code(a, b) if isinstance(a, CodeType) and isinstance(b, CodeType) else repr(a) == repr(b)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from lakehouse import reads
 from lakehouse.errors import NotFoundError
-from lakehouse.features.checkpoints import OFFSET, ROW_ID
+from lakehouse.features.checkpoints import OFFSET, ROW_ID, chosen
 from lakehouse.schema.lineage import Feature, input_names
 from lakehouse.snapshot import Snapshot, open_snapshot
 
@@ -65,29 +65,40 @@ class Stranded:
         for version in np.unique(self._versions[rows]):
             here = self._versions[rows] == version
             same[here] = self._unchanged(int(version), wanted[here])
-        found = self._rows.take(pa.array(rows[same]))
+        mask = np.zeros(self._rows.num_rows, dtype=bool)
+        mask[rows[same]] = True
+        found = chosen(self._rows, mask)
+        moved = offsets[hit][same][np.argsort(rows[same])]
         place = found.schema.get_field_index(OFFSET)
-        return found.set_column(place, found.schema.field(place), pa.array(offsets[hit][same], pa.uint32()))
+        return found.set_column(place, found.schema.field(place), pa.array(moved, pa.uint32()))
 
     def _unchanged(self, version: int, ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-        now = self._snapshot
         try:
-            then = open_snapshot(now.lake, now.name, version)
-            names = input_names(self._feature, then.field_ids), input_names(self._feature, now.field_ids)
-            size = reads.rows_per_batch(now, names[1])
-            pieces = [ids[start : start + size] for start in range(0, len(ids), size)]
-            return np.concatenate(
-                [np.zeros(0, dtype=bool)]
-                + [
-                    equal_rows(
-                        reads.take_row_ids(then, piece, names[0], max_media_nbytes=None),
-                        reads.take_row_ids(now, piece, names[1], max_media_nbytes=None),
-                    )
-                    for piece in pieces
-                ]
-            )
+            then = open_snapshot(self._snapshot.lake, self._snapshot.name, version)
+            return unchanged(then, self._snapshot, self._feature, ids)
         except NotFoundError:  # the version was cleaned up: nobody can tell, so they are computed again
             return np.zeros(len(ids), dtype=bool)
+
+
+def unchanged(then: Snapshot, now: Snapshot, feature: Feature, ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Tell which rows, given by their ids, have the same inputs of a feature in two versions of a table.
+
+    Raises
+    ------
+    RowNotFoundError
+        One of them is not in both.
+    """
+    names = input_names(feature, then.field_ids), input_names(feature, now.field_ids)
+    size = reads.rows_per_batch(now, names[1])
+    pieces = [ids[start : start + size] for start in range(0, len(ids), size)]
+    same = [
+        equal_rows(
+            reads.take_row_ids(then, piece, names[0], max_media_nbytes=None),
+            reads.take_row_ids(now, piece, names[1], max_media_nbytes=None),
+        )
+        for piece in pieces
+    ]
+    return np.concatenate([np.zeros(0, dtype=bool), *same])
 
 
 def equal_rows(one: pa.Table, other: pa.Table) -> npt.NDArray[np.bool_]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UDF", "UDFClass", "as_udf", "import_udf", "udf"]
 
-DataTypes: TypeAlias = "pa.DataType | str | Mapping[str, pa.DataType | str]"
+DataType: TypeAlias = "pa.DataType | str | Type"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +37,8 @@ class UDF:
     ----------
     name
         Where it is defined: ``module:qualname``.
-    outputs
-        Arrow types by output name; one output has the name of the function.
+    fields
+        The columns it gives, media and categories with their metadata; one alone has the name of the function.
     inputs
         The columns it reads, in the order of its parameters.
     input_kinds
@@ -51,6 +51,8 @@ class UDF:
         Declared version, which stands for the code in the hash.
     num_cpus, num_gpus, memory_nbytes
         Hints for executors that place work; nothing is limited by them.
+    retry_on
+        Exceptions after which a call is worth another try. Not part of the hash: trying again changes no value.
     arguments
         What the class was called with; ``None`` for a function.
     target
@@ -68,7 +70,7 @@ class UDF:
     """
 
     name: str
-    outputs: dict[str, pa.DataType]
+    fields: tuple[pa.Field, ...]
     inputs: tuple[str, ...]
     input_kinds: tuple[InputKind, ...]
     batch: bool
@@ -77,6 +79,7 @@ class UDF:
     num_cpus: float
     num_gpus: float
     memory_nbytes: int | None
+    retry_on: tuple[type[Exception], ...]
     arguments: dict[str, Any] | None
     target: Callable[..., Any] = field(repr=False)
     _live: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -93,6 +96,11 @@ class UDF:
     def __getstate__(self) -> dict[str, Any]:
         # In another process there may be no source to hash, and a model is built there anew.
         return {**self.__dict__, "_live": {}, "_code": self.code}
+
+    @property
+    def outputs(self) -> dict[str, pa.DataType]:
+        """Arrow types by output name."""
+        return {field.name: field.type for field in self.fields}
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -115,8 +123,8 @@ class UDF:
         """The hash of the code as it is now, constants included, and what it leaves out."""
         if self._code is not None:
             return self._code
-        several = list(self.outputs) if len(self.outputs) > 1 else None
-        types = [str(data_type) for data_type in self.outputs.values()]
+        several = list(self.outputs) if len(self.fields) > 1 else None
+        types = [repr(Type.from_field(field)) for field in self.fields]
         kinds = [[kind.form, kind.listed, kind.takes_null] for kind in self.input_kinds]
         declared = (several, types, list(self.inputs), kinds, self.batch, self.arguments)
         if self.version is not None:
@@ -152,7 +160,7 @@ class UDFClass:
 
 
 def udf(
-    data_type: DataTypes,
+    data_type: DataType | Mapping[str, DataType],
     *,
     inputs: Sequence[str] | None = None,
     batch: bool = False,
@@ -162,7 +170,7 @@ def udf(
     num_gpus: float = 0,
     memory_nbytes: int | None = None,
     timeout_s: float | None = None,
-    retry_on: Sequence[type[BaseException]] = (),
+    retry_on: Sequence[type[Exception]] = (),
 ) -> Callable[[Any], Any]:
     """Declare a function or class that computes feature columns.
 
@@ -173,6 +181,12 @@ def udf(
     A row with a NULL in an input gives NULL without a call; a parameter without annotation, or one that admits
     ``None`` (``int | None``), gets the ``None`` instead, and a ``pa.Array`` has its nulls.
 
+    A medium may be returned as its bytes or as a handle such as ``lh.Video``, a text as ``str``, a picture also as
+    ``PIL.Image.Image`` or uint8 array ``(height, width[, 3 or 4])``, which is stored as PNG: exact, and the same
+    bytes each time; encode it for another format. Pictures and sounds lie in the column's own pages, videos and blobs
+    apart, where parts of them can be read; ``lakehouse.types.Type("image", storage="blob")`` says it otherwise,
+    for pictures of megabytes: those are read and compacted several times as fast apart.
+
     The hash of the code tells later whether the column still holds what the function would compute. It covers
     the source (not comments, layout, docstrings), the functions of the same project it calls, the constants it
     uses, the class's arguments, types and inputs; not the installed packages. ``version`` stands for all code.
@@ -180,8 +194,9 @@ def udf(
     Parameters
     ----------
     data_type
-        Type of the column; a mapping ``{column: type}`` for several columns, filled together or not at all, from
-        a tuple or mapping the function returns.
+        Type of the column: of Arrow, or a word as in schemas, ``"vector<float32>[384]"`` or ``"image"``. A mapping
+        ``{column: type}`` is several columns, filled together or not at all, from a tuple or mapping the function
+        returns.
     inputs
         Columns handed to the parameters in order; ``None`` means columns named like the parameters.
     batch
@@ -192,8 +207,11 @@ def udf(
         Stands for the code in the hash: change it when the values change, and only then.
     num_cpus, num_gpus, memory_nbytes
         Hints for executors that place work by them; nothing in one process reads them.
-    timeout_s, retry_on
+    timeout_s
         Not available yet.
+    retry_on
+        Exceptions, such as ``(TimeoutError,)``, after which the same rows are tried again, later and later; others
+        fail the row at once. The hash leaves them out, because trying again changes no value.
 
     Raises
     ------
@@ -213,8 +231,8 @@ def udf(
     (True, 2.0)
     """
     _check_not_bare(data_type)
-    if timeout_s is not None or retry_on:
-        raise InvalidArgumentError("timeout_s and retry_on are not available yet; leave them out")
+    if timeout_s is not None:
+        raise InvalidArgumentError("timeout_s is not available yet; leave it out")
     if batch_size is not None and (not batch or batch_size < 1):
         needs = "is 1 or more" if batch else "belongs to batch=True; without it the function takes one row"
         raise InvalidArgumentError(f"batch_size={batch_size}: batch_size {needs}")
@@ -231,6 +249,7 @@ def udf(
         "num_cpus": num_cpus,
         "num_gpus": num_gpus,
         "memory_nbytes": memory_nbytes,
+        "retry_on": _exceptions(retry_on),
     }
 
     def declare(target: Any) -> UDF | UDFClass:
@@ -244,6 +263,13 @@ def udf(
     return declare
 
 
+def _exceptions(given: Any) -> tuple[type[Exception], ...]:
+    is_listed = isinstance(given, tuple | list)
+    if not is_listed or not all(isinstance(each, type) and issubclass(each, Exception) for each in given):
+        raise InvalidArgumentError(f"retry_on={given!r}; it is a tuple of exceptions, as in (TimeoutError,)")
+    return tuple(given)
+
+
 def _check_not_bare(data_type: Any) -> None:
     if not isinstance(data_type, pa.DataType) and callable(data_type):
         raise InvalidArgumentError("give the type of the column: @lh.udf(pa.float32()), not @lh.udf")
@@ -254,7 +280,7 @@ def _make(
     called: Any,
     *,
     arguments: dict[str, Any] | None,
-    data_type: DataTypes,
+    data_type: DataType | Mapping[str, DataType],
     inputs: Sequence[str] | None,
     **options: Any,
 ) -> UDF:
@@ -268,32 +294,31 @@ def _make(
     annotations = parameter_annotations(called)
     batch = options["batch"]
     kinds = tuple(kind_of(annotations.get(p.name), p.name, batch=batch) for p in parameters[: len(columns)])
-    outputs = _outputs(target.__name__, data_type)
-    made = UDF(name, outputs, columns, kinds, arguments=arguments, target=target, **options)
+    fields = _fields(target.__name__, data_type)
+    made = UDF(name, fields, columns, kinds, arguments=arguments, target=target, **options)
     _ = made.code_hash  # reads the source now; see `lakehouse.features.sourcecode`
     return made
 
 
-def _outputs(name: str, data_type: DataTypes) -> dict[str, pa.DataType]:
+def _fields(name: str, data_type: DataType | Mapping[str, DataType]) -> tuple[pa.Field, ...]:
     if not isinstance(data_type, Mapping):
-        return {name: _storable(name, data_type)}
+        return (_field(name, data_type),)
     if not data_type:
         raise InvalidArgumentError(f"{name}: no output; give {{column: type}}")
     for column in data_type:
         check_name(column)
-    return {column: _storable(column, one) for column, one in data_type.items()}
+    return tuple(_field(column, one) for column, one in data_type.items())
 
 
-def _storable(column: str, data_type: Any) -> pa.DataType:
+def _field(column: str, data_type: Any) -> pa.Field:
     if isinstance(data_type, pa.DataType):
-        Type.from_field(pa.field(column, data_type))  # raises for what no table can hold
-        return data_type
-    if not isinstance(data_type, str):
+        field = pa.field(column, data_type)
+        Type.from_field(field)  # raises for what no table can hold
+        return field
+    if not isinstance(data_type, str | Type):
         raise SchemaError(f"{column}: {data_type!r} is no type; give an Arrow type such as pa.float32()")
-    kind = Type(data_type)
-    if kind.metadata:
-        raise SchemaError(f"{column}: a function cannot give {data_type!r} yet; give {kind.arrow_type}")
-    return kind.arrow_type
+    kind = Type(data_type) if isinstance(data_type, str) else data_type
+    return pa.field(column, kind.arrow_type, metadata=kind.metadata or None)
 
 
 def as_udf(value: Any) -> UDF:

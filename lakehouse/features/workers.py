@@ -27,7 +27,7 @@ from lakehouse.features.codehash import is_installed
 from lakehouse.features.worker import END, read_frame, write_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["WorkerLostError", "Workers"]
 
@@ -58,8 +58,8 @@ class Workers(Executor):
         How many run at the same time.
     initializer, initargs
         Called in each of them before anything else; the pool gives up if it raises.
-    env
-        Variables for those that the user's environment does not set.
+    envs
+        Variables to set in each of them, beside those of this process; the first ones' again where there are fewer.
     """
 
     def __init__(
@@ -67,16 +67,21 @@ class Workers(Executor):
         num_workers: int,
         initializer: Callable[..., object],
         initargs: tuple[Any, ...] = (),
-        env: Mapping[str, str] | None = None,
+        envs: Sequence[Mapping[str, str]] = ({},),
     ) -> None:
         self._first = pickle.dumps((initializer, initargs))
-        self._env = {**(env or {}), **os.environ}
         self._calls: queue.SimpleQueue[tuple[Future[Any], bytes] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._running: set[_Process] = set()
         self._ended = self._killed = False
         self._seats = [
-            threading.Thread(target=self._sit, name=f"lakehouse worker {n}", daemon=True) for n in range(num_workers)
+            threading.Thread(
+                target=self._sit,
+                args=({**os.environ, **envs[seat % len(envs)]},),
+                name=f"lakehouse worker {seat}",
+                daemon=True,
+            )
+            for seat in range(num_workers)
         ]
         for seat in self._seats:
             seat.start()
@@ -120,14 +125,14 @@ class Workers(Executor):
                     return
                 call[0].cancel()
 
-    def _sit(self) -> None:
+    def _sit(self, env: Mapping[str, str]) -> None:
         """Keep one worker running, and hand it calls."""
         try:
-            process = self._started()
+            process = self._started(env)
             while (call := self._calls.get()) is not None:
                 if process.died():
                     self._end(process)
-                    process = self._started()
+                    process = self._started(env)
                 future, frame = call
                 if not future.set_running_or_notify_cancel():
                     continue
@@ -136,7 +141,7 @@ class Workers(Executor):
                 except WorkerLostError as error:
                     self._end(process)
                     future.set_exception(error)
-                    process = self._started()
+                    process = self._started(env)
                 except Exception as error:  # noqa: BLE001 - whatever the call raised
                     future.set_exception(error)
         except Exception as error:  # noqa: BLE001 - of the initializer; it answers all calls from here on
@@ -144,9 +149,9 @@ class Workers(Executor):
         else:
             self._end(process)
 
-    def _started(self) -> _Process:
+    def _started(self, env: Mapping[str, str]) -> _Process:
         for _ in range(_STARTS):
-            process = _Process(self._env)
+            process = _Process(env)
             with self._lock:
                 self._running.add(process)
                 if self._killed:

@@ -6,17 +6,19 @@ from functools import cached_property
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+import numpy as np
 import pyarrow as pa
 
 from lakehouse import types
 from lakehouse.errors import RowNotFoundError, translated
+from lakehouse.media.handles import handle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     import numpy.typing as npt
 
+    from lakehouse.media.handles import Handle
     from lakehouse.snapshot import Snapshot
 
 
@@ -77,6 +79,11 @@ class MediaBatch:
         """Whether the cell is NULL; for inline media this reads the batch."""
         return not self._stored[position].is_valid
 
+    @cached_property
+    def nulls(self) -> npt.NDArray[np.bool_]:
+        """Which cells are NULL; for inline media this reads the batch."""
+        return np.asarray(self._stored.is_null())
+
     def nbytes(self, position: int) -> int:
         """Return the size of one cell in bytes."""
         if self._is_blob:
@@ -118,3 +125,58 @@ class StoredBytes:
     def open(self) -> BinaryIO:
         """Open a seekable file over the bytes."""
         return self._batch.open(self._position)
+
+
+class BlobInputs:
+    """Blobs in the place of an array of bytes, for a function that takes handles: it reads what it asks for.
+
+    Parameters
+    ----------
+    snapshot
+        The version.
+    column
+        A column of blobs.
+    row_ids
+        Which rows, in order.
+    """
+
+    type = pa.large_binary()
+
+    def __init__(self, snapshot: Snapshot, column: str, row_ids: Sequence[int] | npt.NDArray[np.uint64]) -> None:
+        self._snapshot, self._column = snapshot, column
+        self._row_ids = np.asarray(row_ids, dtype=np.uint64)
+        self._batch = MediaBatch(snapshot, column, self._row_ids.tolist())
+        self._at = np.arange(len(self._row_ids))  # of these, the rows it stands for
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    def __getitem__(self, rows: slice) -> BlobInputs:
+        return self._of(self._at[rows])
+
+    def take(self, rows: Sequence[int] | npt.NDArray[np.int64] | pa.Array) -> BlobInputs:
+        """Return these rows, by position."""
+        return self._of(self._at[np.asarray(rows, dtype=np.int64)])
+
+    def _of(self, at: npt.NDArray[np.int64]) -> BlobInputs:
+        part = BlobInputs.__new__(BlobInputs)  # the descriptors are read once for all
+        part.__dict__.update(self.__dict__, _at=at)
+        return part
+
+    def is_null(self) -> npt.NDArray[np.bool_]:
+        """Tell which rows are NULL, from the descriptors."""
+        return self._batch.nulls[self._at]
+
+    @property
+    def null_count(self) -> int:
+        """How many rows are NULL."""
+        return int(np.count_nonzero(self.is_null()))
+
+    def handle(self, kind: str, row: int) -> Handle | None:
+        """Return the handle of a row, None where it is NULL."""
+        at = int(self._at[row])
+        return None if self._batch.is_null(at) else handle(kind, self._batch.source(at))
+
+    def read(self) -> pa.LargeBinaryArray:
+        """Read all bytes, as a function needs them that takes no handle."""
+        return read_blobs(self._snapshot, self._column, self._row_ids[self._at])

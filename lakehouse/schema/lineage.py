@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from lakehouse.errors import UnsupportedTableError
@@ -28,7 +29,7 @@ TODO = 0
 """The stamp of a row whose value was never computed or is no longer true. A NULL stamp means the same; what is
 written is 0, because mixed NULLs cost 200 KB per 100 k rows and zeros 11 to 15 KB."""
 
-Kind = Literal["udf", "sql"]
+Kind = Literal["udf", "sql", "data"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Feature:
     columns
         The columns it fills, first one first.
     kind
-        ``"udf"`` or ``"sql"``.
+        ``"udf"``, ``"sql"``, or ``"data"`` for values that came from elsewhere and that nothing computes.
     source
         ``module:qualname`` of the function, or the SQL expression.
     inputs
@@ -65,6 +66,8 @@ class Feature:
         How many columns were declared; fewer are there if somebody dropped one by other means.
     oldest, oldest_before
         The oldest generation whose values are true, now and before the last change of the function.
+    since
+        The version it was declared on; nothing that was written before can have touched it.
     stamp_name
         The stamp's column where it is not named after the first column, which is gone then.
     """
@@ -84,6 +87,7 @@ class Feature:
     num_columns: int = 1
     oldest: int = 1
     oldest_before: int = 1
+    since: int = 0
     stamp_name: str | None = None
 
     @property
@@ -156,7 +160,7 @@ def features_of(physical: pa.Schema) -> dict[str, Feature]:
         own = tuple(name for _, name in sorted(columns.get(token, [])))
         if FEATURE not in metadata or not own:  # nobody's stamp: its columns were dropped by other means
             continue
-        feature = _parse(json.loads(metadata[FEATURE]), own, token)
+        feature = _parse(metadata[FEATURE], own, token)
         if feature.stamp != each.name:
             feature = replace(feature, stamp_name=each.name)
         found[feature.name] = feature
@@ -169,7 +173,10 @@ def orphaned_stamps(physical: pa.Schema) -> list[str]:
     return [each.name for each in physical if STAMP in (each.metadata or {}) and each.name not in stamps]
 
 
-def _parse(raw: dict[str, Any], columns: tuple[str, ...], token: str) -> Feature:
+@lru_cache(maxsize=1024)
+def _parse(record: bytes, columns: tuple[str, ...], token: str) -> Feature:
+    """Remember what was parsed: every attempt of every commit looks at the schema anew."""
+    raw: dict[str, Any] = json.loads(record)
     try:
         raw = {**raw, "inputs": tuple(raw["inputs"]), "called": tuple(raw["called"])}
         return Feature(**raw, columns=columns, token=token)
@@ -198,6 +205,26 @@ def dependents(
         stale |= {feature.name: feature for feature in hit}
         front = {field_ids[name] for feature in hit for name in feature.columns if name in field_ids}
     return list(stale.values())
+
+
+def upstream(features: Mapping[str, Feature], field_ids: Mapping[str, int], feature: Feature) -> list[Feature]:
+    """Return the features that a feature is computed from, direct ones before transitive ones.
+
+    Examples
+    --------
+    >>> area = Feature(("area",), "sql", "w * h", (1, 2), "", 1, "", "", "t1")
+    >>> big = Feature(("big",), "sql", "area > 9", (3,), "", 1, "", "", "t2")
+    >>> [f.name for f in upstream({"area": area, "big": big}, {"w": 1, "h": 2, "area": 3}, big)]
+    ['area']
+    """
+    found: dict[str, Feature] = {}
+    front = set(feature.inputs)
+    while front:
+        hit = [f for f in features.values() if front & {field_ids.get(name) for name in f.columns}]
+        hit = [f for f in hit if f.name not in found]
+        found |= {each.name: each for each in hit}
+        front = {field_id for each in hit for field_id in each.inputs}
+    return list(found.values())
 
 
 def feature_columns(features: Mapping[str, Feature]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 import lakehouse as lh
-from lakehouse.features import job
+from lakehouse.features import grouping
 
 CALLS = "calls.log"  # in the working folder
 
@@ -24,7 +24,7 @@ def digest(key: str, image: bytes) -> int:
 
 def fill(lake):
     """Fill the column, committing fragment by fragment as a job of hours would."""
-    job._COMMIT_EVERY_S = 0.0
+    grouping.is_due = lambda *_: True
     return lh.connect(lake).open_table("t").backfill("digest", udf=digest, progress=False)
 
 

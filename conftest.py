@@ -1,5 +1,7 @@
 """What tests and docstring examples share."""
 
+import signal
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -11,6 +13,10 @@ import lakehouse as lh
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.register_profile("soak", deadline=None, max_examples=1000)
 settings.load_profile("suite")
+
+# A shell's background job ignores Ctrl-C, and so would every process that a test starts to interrupt it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lakehouse import errors
-    from lakehouse.features.backfill import BackfillPlan, BackfillResult
-    from lakehouse.features.udf import UDF, udf
+    from lakehouse.features.jobs.backfill import BackfillPlan, BackfillResult
+    from lakehouse.features.udfs.udf import UDF, udf
     from lakehouse.index_kinds import FTS, Bitmap, BTree, IvfFlat, IvfPq, LabelList
     from lakehouse.ingest import WriteResult
     from lakehouse.lake import Lake, connect
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from lakehouse.table import Table
 
 _HOMES = {
-    "lakehouse.features.backfill": ("BackfillPlan", "BackfillResult"),
-    "lakehouse.features.udf": ("UDF", "udf"),
+    "lakehouse.features.jobs.backfill": ("BackfillPlan", "BackfillResult"),
+    "lakehouse.features.udfs.udf": ("UDF", "udf"),
     "lakehouse.index_kinds": ("FTS", "BTree", "Bitmap", "IvfFlat", "IvfPq", "LabelList"),
     "lakehouse.ingest": ("WriteResult",),
     "lakehouse.lake": ("Lake", "connect"),

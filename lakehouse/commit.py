@@ -302,6 +302,6 @@ def new_nbytes(before: frozenset[str], after: Any) -> int:
 
 def manifest_nbytes(dataset: Any) -> int:
     """Return the size of the manifest, which every commit writes anew; 0 where it cannot be told cheaply."""
-    folder = Path(dataset.uri) / "_versions"
-    sizes = [entry.stat().st_size for entry in folder.glob("*.manifest")] if folder.is_dir() else []
-    return max(sizes, default=0)
+    # Named so that the newest comes first in a listing: one look, however many versions there are.
+    manifest = Path(dataset.uri) / "_versions" / f"{2**64 - 1 - dataset.version:020}.manifest"
+    return manifest.stat().st_size if manifest.is_file() else 0

@@ -12,7 +12,7 @@ from lakehouse._lance import lance
 from lakehouse._messages import Outcome, classify
 from lakehouse.compaction import Chosen, CompactResult, LeftAlone, Size, chosen
 from lakehouse.errors import InvalidArgumentError, translated
-from lakehouse.features.backfill import resolve
+from lakehouse.features.jobs.backfill import resolve
 from lakehouse.ingest import FRAGMENT_NBYTES, FRAGMENT_ROWS
 from lakehouse.progress import track
 from lakehouse.snapshot import open_snapshot

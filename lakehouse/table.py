@@ -10,7 +10,9 @@ import numpy as np
 from lakehouse import display, indexes, info, ingest, maintenance, reads, rows, samples, search, versions
 from lakehouse._optional import require
 from lakehouse.errors import ReadOnlyError, translated
-from lakehouse.features import backfill, columns, history, imported, ledger, preview, revisions, rollback, runs
+from lakehouse.features.evolution import columns, history, imported, revisions, rollback
+from lakehouse.features.jobs import backfill, preview, runs
+from lakehouse.features.records import ledger
 from lakehouse.ingest import FRAGMENT_NBYTES, FRAGMENT_ROWS
 from lakehouse.loader import Loader, LoaderOptions
 from lakehouse.loader.datasets import BatchSampler, TableDataset
@@ -22,10 +24,10 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from lakehouse.features.columns import Dropped
-    from lakehouse.features.imported import ImportResult, OnMissing
-    from lakehouse.features.rollback import RollbackResult
-    from lakehouse.features.udf import UDF
+    from lakehouse.features.evolution.columns import Dropped
+    from lakehouse.features.evolution.imported import ImportResult, OnMissing
+    from lakehouse.features.evolution.rollback import RollbackResult
+    from lakehouse.features.udfs.udf import UDF
     from lakehouse.index_kinds import DistanceType, IndexOptions
     from lakehouse.loader.iterable import TableIterable
     from lakehouse.maintenance import CompactResult

@@ -138,7 +138,7 @@ _FILLING = """
 import os, sys
 sys.dont_write_bytecode = True
 import lakehouse as lh
-from lakehouse.features import grouping
+from lakehouse.features.jobs import grouping
 import team_features
 grouping.is_due = lambda *_: True
 calls = 0

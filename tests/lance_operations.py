@@ -7,6 +7,7 @@ rebases it over what landed meanwhile, or refuses.
 import uuid
 
 import pyarrow as pa
+from lance.commit import CommitConflictError
 
 from lakehouse._lance import lance
 from lakehouse._messages import Outcome, classify
@@ -159,7 +160,7 @@ def outcome(uri, first, second):
         do(lance.dataset(uri, version=PLANNED))
     except Exception as error:
         sign = SIGNS[classify(error)]
-        return sign if isinstance(error, lance.commit.CommitConflictError) else sign.lower()
+        return sign if isinstance(error, CommitConflictError) else sign.lower()
     now = lance.dataset(uri)
     now.validate()
     rows = now.to_table().to_pylist()

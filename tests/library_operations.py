@@ -21,8 +21,8 @@ from lakehouse.errors import (
     LakehouseError,
     SchemaError,
 )
-from lakehouse.features import landing
-from lakehouse.features.todo import Todo
+from lakehouse.features.jobs.todo import Todo
+from lakehouse.features.storing import landing
 
 ROWS, FRAGMENTS = 20, 2
 COLUMNS = {"x", "other", "f", "g", "d"}

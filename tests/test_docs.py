@@ -124,7 +124,9 @@ def test_every_example_is_short_and_runs_alone(path, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout
     # its own seconds, not those of whoever shares the machine
-    assert (after.children_user + after.children_system) - (before.children_user + before.children_system) < LONGEST_EXAMPLE_S
+    assert (after.children_user + after.children_system) - (
+        before.children_user + before.children_system
+    ) < LONGEST_EXAMPLE_S
     assert ast.get_docstring(ast.parse(path.read_text()))
 
 

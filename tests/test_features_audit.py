@@ -16,8 +16,8 @@ import lakehouse as lh
 from lakehouse import marks
 from lakehouse._lance import lance
 from lakehouse.errors import SchemaError
-from lakehouse.features import audit, ledger
-from lakehouse.features.rowids import RowIds
+from lakehouse.features.records import audit, ledger
+from lakehouse.features.records.rowids import RowIds
 
 SCHEMA = pa.schema([pa.field("id", pa.int64()), pa.field("x", pa.int64()), pa.field("y", pa.int64())])
 TRUE = {"f": lambda row: row["x"] + 1, "g": lambda row: 2 * (row["x"] + 1), "h": lambda row: -row["y"]}

@@ -15,7 +15,8 @@ import lakehouse as lh
 from lakehouse import commit
 from lakehouse._lance import lance
 from lakehouse.errors import BackfillError, ConflictError, InvalidArgumentError, SchemaError
-from lakehouse.features import job, landing, staging
+from lakehouse.features.jobs import job
+from lakehouse.features.storing import landing, staging
 from tests.killing import run_and_kill
 from tests.seeded import pictures
 
@@ -75,7 +76,7 @@ sys.path.insert(0, {tests!r})
 import lakehouse as lh
 from counted import tripled
 from lakehouse import failures
-from lakehouse.features import checkpoints, landing, staging
+from lakehouse.features.storing import checkpoints, landing, staging
 before(checkpoints.Checkpoints, "save", "saved")
 before(staging, "stage", "staging")
 before(landing, "commit_staged", "committing")
@@ -495,6 +496,17 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(tmp_path, table):
     assert plan.seconds > 0
     assert plan.nbytes == 30 * 8
     assert sorted(path for path in (tmp_path / "lake").rglob("*")) == before
+
+
+def test_a_dry_run_counts_what_others_made_untrue(table):
+    table.add_columns({"f": tripled})
+    fill(table, "f", udf=tripled)
+    lance.dataset(table.uri).update({"x": "x + 1000"}, where="id < 3")
+    before = table.version
+    plan = fill(table, "f", udf=tripled, dry_run=True)
+    assert (plan.num_rows, table.version) == (3, before)
+    assert fill(table, "f", udf=tripled).num_rows == 3
+    check_true(table)
 
 
 # Changed functions

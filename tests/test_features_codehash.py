@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.features.codehash import hash_code, hash_values
+from lakehouse.features.udfs.codehash import hash_code, hash_values
 
 MODULE = """
 import functools
@@ -293,7 +293,7 @@ def test_functions_without_source_and_lambdas_on_one_line_differ_by_what_they_do
 def test_the_hash_is_the_same_in_every_process(load, tmp_path):
     module = load(name="shared")
     program = (
-        "import shared; from lakehouse.features.codehash import hash_code; print(hash_code(shared.feature).digest)"
+        "import shared; from lakehouse.features.udfs.codehash import hash_code; print(hash_code(shared.feature).digest)"
     )
     results = {
         subprocess.run(

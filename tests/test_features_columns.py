@@ -14,7 +14,7 @@ from lakehouse.errors import (
     InvalidArgumentError,
     SchemaError,
 )
-from lakehouse.features import expressions
+from lakehouse.features.udfs import expressions
 from lakehouse.schema.lineage import features_of
 
 
@@ -304,7 +304,7 @@ def test_an_accepted_function_takes_the_place_of_the_old_one(table):
 
 
 def test_after_an_alteration_the_old_values_can_be_declared_right(lake, table):
-    from lakehouse.features import columns
+    from lakehouse.features.evolution import columns
 
     table.add_columns({"d": double})
     with pytest.raises(SchemaError, match="never altered"):

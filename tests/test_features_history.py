@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import lakehouse as lh
 from lakehouse._lance import lance
 from lakehouse.errors import ColumnNotFoundError
-from lakehouse.features import history
+from lakehouse.features.evolution import history
 
 TWICE, THRICE = (
     lh.udf(pa.int64(), inputs=["x"], version="2")(lambda x: 2 * x),

@@ -24,7 +24,8 @@ from lakehouse.errors import (
     RowNotFoundError,
     SchemaError,
 )
-from lakehouse.features import landing, spool
+from lakehouse.features.evolution import spool
+from lakehouse.features.storing import landing
 from lakehouse.leases import lease, leases_of
 from tests.killing import run_and_kill
 
@@ -335,7 +336,8 @@ IMPORT = """
     import pyarrow as pa
     import lakehouse as lh
     from lakehouse._lance import lance
-    from lakehouse.features import spool, staging
+    from lakehouse.features.evolution import spool
+    from lakehouse.features.storing import staging
     before(lance.LanceDataset, "commit", "commit")
     before(lance.LanceDataset, "add_columns", "declare")
     before(staging, "stage_pieces", "stage")

@@ -16,9 +16,9 @@ from lakehouse import commit
 from lakehouse._lance import lance
 from lakehouse._messages import Outcome, classify
 from lakehouse.errors import BackfillError, ConflictError, CorruptTableError, LakehouseError
-from lakehouse.features import landing
-from lakehouse.features.columnfile import ColumnFile
-from lakehouse.features.staging import Staged
+from lakehouse.features.storing import landing
+from lakehouse.features.storing.columnfile import ColumnFile
+from lakehouse.features.storing.staging import Staged
 from lakehouse.location import Location
 from tests.killing import stopped
 
@@ -240,7 +240,7 @@ sys.path.insert(0, {tests!r})
 import lakehouse as lh
 from counted import tripled
 from lakehouse._lance import lance
-from lakehouse.features import landing, staging
+from lakehouse.features.storing import landing, staging
 before(staging, "stage", "computed")
 before(landing, "commit_staged", "staged")
 before(lance.LanceDataset, "commit", "committing")

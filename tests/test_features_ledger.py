@@ -9,7 +9,7 @@ from hypothesis import given, settings
 import lakehouse as lh
 from lakehouse._lance import lance
 from lakehouse.errors import StorageError
-from lakehouse.features import counts, ledger
+from lakehouse.features.records import counts, ledger
 from lakehouse.location import Location
 
 

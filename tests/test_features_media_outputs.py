@@ -15,9 +15,9 @@ from hypothesis.extra import numpy as arrays
 
 import lakehouse as lh
 from lakehouse.errors import BackfillError, CorruptTableError, SchemaError
-from lakehouse.features import columnfile, staging
-from lakehouse.features.calls import call_rows
-from lakehouse.features.pieces import in_order, in_place, merged
+from lakehouse.features.storing import columnfile, staging
+from lakehouse.features.storing.pieces import in_order, in_place, merged
+from lakehouse.features.udfs.calls import call_rows
 from lakehouse.media.codecs import decode_rgb, encode_image
 from lakehouse.types import Type
 

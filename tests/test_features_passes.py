@@ -2,6 +2,7 @@
 
 import io
 import os
+import pickle
 from collections import Counter
 from zlib import crc32
 
@@ -16,10 +17,12 @@ from hypothesis import given, settings
 
 import lakehouse as lh
 from lakehouse.errors import BackfillError, ConflictError, InvalidArgumentError, SchemaError
-from lakehouse.features import grouping, landing, shared
-from lakehouse.features.asked import Asked
-from lakehouse.features.checkpoints import Upkeep
-from lakehouse.features.executors import environments
+from lakehouse.features.computing.asked import Asked
+from lakehouse.features.computing.executors import environments
+from lakehouse.features.jobs import grouping
+from lakehouse.features.storing import landing
+from lakehouse.features.storing.checkpoints import Upkeep
+from lakehouse.features.udfs import shared
 from lakehouse.media import codecs
 from tests.killing import run_and_kill
 from tests.seeded import pictures
@@ -273,7 +276,7 @@ import sys
 sys.path.insert(0, {tests!r})
 import lakehouse as lh
 from counted import noted, tripled
-from lakehouse.features import checkpoints, landing, staging
+from lakehouse.features.storing import checkpoints, landing, staging
 before(checkpoints.Checkpoints, "save", "saved")
 before(staging, "stage", "staging")
 before(landing, "commit_staged", "committing")
@@ -314,6 +317,24 @@ def inspected(image: PIL.Image.Image) -> int:
     return crc32(repr(seen).encode())
 
 
+@lh.udf(pa.int64(), version="1")
+def written(image: PIL.Image.Image) -> int:
+    access, black = image.load(), 0 if len(image.getbands()) == 1 else (0,) * len(image.getbands())
+    before = access[1, 1]
+    access[1, 1] = black
+    again = pickle.loads(pickle.dumps(image))
+    image.frombytes(bytes(len(image.tobytes())))
+    return crc32(repr((before, access[1, 1], again.getpixel((1, 1)), again.size, image.getpixel((2, 2)))).encode())
+
+
+@lh.udf(pa.int64(), version="1")
+def shrunk(image: PIL.Image.Image) -> int:
+    image.thumbnail((5, 5))
+    image.paste(1, (0, 0, 2, 2))
+    image.putpixel((0, 0), 0 if len(image.getbands()) == 1 else (7,) * len(image.getbands()))
+    return crc32(image.tobytes())
+
+
 @lh.udf(pa.int64(), batch=True, version="1")
 def summed(image: list[PIL.Image.Image]) -> list[int]:
     return [int(np.asarray(each, dtype=np.int64).sum()) for each in image]
@@ -335,7 +356,7 @@ def sized(image: bytes) -> int:
     return len(image)
 
 
-SEEN = {f.target.__name__: f for f in (spoiled, inspected, summed, blackened, pixels, sized)}
+SEEN = {f.target.__name__: f for f in (spoiled, written, shrunk, inspected, summed, blackened, pixels, sized)}
 
 
 def gif():
@@ -368,7 +389,7 @@ def test_media_are_decoded_once_a_form_and_each_function_has_its_own(lake, monke
         )
     fill(together, udf=SEEN)
     assert together.to_arrow(["id", *SEEN]) == alone.to_arrow(["id", *SEEN])
-    moving = 3  # an animation is decoded for each function that takes it so; `decode_rgb` decodes by `decode_image`
+    moving = 5  # an animation is decoded for each function that takes it so; `decode_rgb` decodes by `decode_image`
     assert decoded == {"decode_rgb": 13, "decode_image": 12 + moving + 13}
 
 
@@ -453,7 +474,7 @@ def test_workers_of_functions_that_want_a_gpu_have_one_each(monkeypatch, visible
 
 def test_all_gpus_of_the_machine_are_used_where_none_are_named(monkeypatch, tmp_path):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr("lakehouse.features.executors._NVIDIA", tmp_path / "gpus")
+    monkeypatch.setattr("lakehouse.features.computing.executors._NVIDIA", tmp_path / "gpus")
     udf = lh.udf(pa.int64(), version="1", num_gpus=2)(lambda x: x)
     assert environments([udf], 2)[0].keys() == {"LANCE_CPU_THREADS", "OMP_NUM_THREADS"}
     for bus in ("0000:01:00.0", "0000:02:00.0"):

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 
 import lakehouse as lh
-from lakehouse.features import calls
-from lakehouse.features.calls import call_rows
+from lakehouse.features.udfs import calls
+from lakehouse.features.udfs.calls import call_rows
 
 
 class Busy(Exception):

@@ -15,7 +15,7 @@ import lakehouse as lh
 from lakehouse import commit
 from lakehouse._lance import lance
 from lakehouse.errors import ColumnNotFoundError, ConflictError, SchemaError, VersionNotFoundError
-from lakehouse.features import staging
+from lakehouse.features.storing import staging
 from lakehouse.leases import lease, leases_of
 from tests.killing import run_and_kill
 

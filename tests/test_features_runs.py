@@ -8,7 +8,8 @@ import pytest
 
 import lakehouse as lh
 from lakehouse.errors import BackfillError
-from lakehouse.features import environment, runs
+from lakehouse.features.jobs import runs
+from lakehouse.features.udfs import environment
 from tests.killing import run_and_kill
 
 
@@ -93,7 +94,7 @@ def test_a_run_that_was_interrupted_or_killed_shows_as_stopped(lake, tmp_path):
     run_and_kill(
         """
         import lakehouse as lh
-        from lakehouse.features import landing
+        from lakehouse.features.storing import landing
         before(landing, "commit_staged", "commit")
         lh.connect("lake").open_table("t").backfill("f", progress=False)
         """,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from pyarrow import types as pt
 
 import lakehouse as lh
-from lakehouse.features.calls import call_rows
+from lakehouse.features.udfs.calls import call_rows
 from tests.schema_strategies import fixed_width_types, leaf_types
 
 names = st.sampled_from(["a", "b", "c d", "é"])

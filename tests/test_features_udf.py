@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 import lakehouse as lh
 from lakehouse.errors import BackfillError, InvalidArgumentError, SchemaError
-from lakehouse.features.calls import call_rows
-from lakehouse.features.signature import InputKind
-from lakehouse.features.udf import UDF, as_udf, import_udf, udf
+from lakehouse.features.udfs.calls import call_rows
+from lakehouse.features.udfs.signature import InputKind
+from lakehouse.features.udfs.udf import UDF, as_udf, import_udf, udf
 
 
 @udf(pa.int64(), version="1")
@@ -502,7 +502,7 @@ def test_chunked_columns_are_taken_as_one():
 
 SCRIPT = """
 import sys, cloudpickle, pyarrow as pa
-from lakehouse.features.udf import udf
+from lakehouse.features.udfs.udf import udf
 def helper(x):
     return x + 1
 @udf(pa.int64())

@@ -10,12 +10,12 @@ from hypothesis import given
 
 import lakehouse as lh
 from lakehouse.errors import BackfillError
-from lakehouse.features import checkpoints, staging
-from lakehouse.features.asked import Asked
-from lakehouse.features.dispatch import Dispatch, UnitSize
-from lakehouse.features.spread import Spread
-from lakehouse.features.units import Unit, UnitResult, run_unit, save_lost, unsaved
-from lakehouse.features.workers import WorkerLostError
+from lakehouse.features.computing.asked import Asked
+from lakehouse.features.computing.dispatch import Dispatch, UnitSize
+from lakehouse.features.computing.spread import Spread
+from lakehouse.features.computing.units import Unit, UnitResult, run_unit, save_lost, unsaved
+from lakehouse.features.computing.workers import WorkerLostError
+from lakehouse.features.storing import checkpoints, staging
 
 
 @lh.udf(pa.int64())
@@ -189,8 +189,8 @@ class Mortal:
 
 def dispatched(runner, *units):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lakehouse.features.dispatch.unsaved", runner.unsaved)
-        patch.setattr("lakehouse.features.dispatch.save_lost", runner.save_lost)
+        patch.setattr("lakehouse.features.computing.dispatch.unsaved", runner.unsaved)
+        patch.setattr("lakehouse.features.computing.dispatch.save_lost", runner.save_lost)
         dispatch = Dispatch(runner, UnitSize(1, runner.num_workers))
         for unit in units:
             dispatch.add(unit)

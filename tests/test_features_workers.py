@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from lakehouse.errors import BackfillError, InvalidArgumentError
-from lakehouse.features.workers import WorkerLostError, Workers
+from lakehouse.features.computing.workers import WorkerLostError, Workers
 
 # What a worker is asked to do has to be importable there, and this folder's modules are.
 
@@ -158,7 +158,7 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
 import test_features_workers as calls
-from lakehouse.features.workers import Workers
+from lakehouse.features.computing.workers import Workers
 print("script runs", file=sys.stderr)
 pool = Workers(1, calls.nothing)
 pool.submit(calls.hold_gate, {fifo!r})

@@ -61,7 +61,7 @@ def test_a_state_reopens_its_version_and_keeps_it(table):
     resumed = table.loader(batch_size=10, seed=3)
     resumed.load_state_dict(state)
     del first, begun
-    wait_for_pins(table, 2)  # of the version it was made at, and of the one it went on with
+    wait_for_pins(table, 1)  # of the version it goes on with
     clean_up(table)
     seen += [int(x) for batch in resumed for x in batch["x"]]
     assert sorted(seen) == list(range(100))

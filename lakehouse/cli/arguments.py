@@ -19,7 +19,7 @@ from lakehouse.location import Location
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lakehouse.features.udf import UDF
+    from lakehouse.features.udfs.udf import UDF
     from lakehouse.lake import Lake
     from lakehouse.table import Table
 
@@ -138,7 +138,7 @@ def typed_value(text: str) -> Any:
 
 def load_udf(text: str) -> UDF:
     """Import ``module:function``; modules of the current folder are found."""
-    from lakehouse.features.udf import import_udf
+    from lakehouse.features.udfs.udf import import_udf
 
     module, _, name = text.partition(":")
     if not module or not name:

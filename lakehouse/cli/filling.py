@@ -23,7 +23,7 @@ from lakehouse.cli.output import Output, bytes_told, fields, untouched
 from lakehouse.display import count, format_nbytes, format_value
 
 if TYPE_CHECKING:
-    from lakehouse.features.options import BackfillResult
+    from lakehouse.features.jobs.options import BackfillResult
     from lakehouse.table import Table
 
 __all__ = ["add_from", "backfill"]

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import lakehouse as lh
-from lakehouse.features.checkpoints import feature_folder
+from lakehouse.features.storing.checkpoints import feature_folder
 
 __all__ = ["main"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 import lakehouse as lh
-from lakehouse.features import grouping
+from lakehouse.features.jobs import grouping
 
 CALLS = "calls.log"  # in the working folder
 

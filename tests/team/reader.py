@@ -10,7 +10,7 @@ import numpy as np
 
 import lakehouse as lh
 from lakehouse._lance import lance
-from lakehouse.features import ledger
+from lakehouse.features.records import ledger
 from tests.team.history import History
 from tests.team.plan import TABLE, Plan, cells, column_of, numbers
 

@@ -1,0 +1,1 @@
+"""Columns that are declared, filled from elsewhere, changed, put back and dropped."""

@@ -1,0 +1,117 @@
+"""Rows that a function failed on: counted against what is allowed, told by key, recorded before they are committed."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lakehouse import failures, reads
+from lakehouse.errors import BackfillError
+from lakehouse.failures import RowFailure
+from lakehouse.features.storing import checkpoints
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    from lakehouse.features.jobs.options import Options
+    from lakehouse.schema.lineage import Feature
+    from lakehouse.snapshot import Snapshot
+
+__all__ = ["Failing", "settle"]
+
+_RATE_FROM = 100  # computed rows; a share of fewer says little
+
+
+class Failing:
+    """The failures of one filling.
+
+    Parameters
+    ----------
+    options
+        What is allowed.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._told: dict[int, RowFailure] = {}
+        self._seen = self._failed = 0
+        self._last_message = ""
+
+    def look_at(self, snapshot: Snapshot, feature: Feature, part: pa.Table) -> int:
+        """Note the failures of computed rows; return their number.
+
+        Raises
+        ------
+        BackfillError
+            They are too many.
+        """
+        failed = int(np.count_nonzero(np.asarray(part[checkpoints.FAILED])))
+        self._seen += part.num_rows
+        self._failed += failed
+        if not failed:
+            return 0
+        bad = part.filter(part[checkpoints.FAILED])
+        keys = _called(snapshot, bad)
+        for row, key in zip(bad.to_pylist(), keys, strict=True):
+            self._told[row[checkpoints.ROW_ID]] = RowFailure(
+                key,
+                row[checkpoints.ERROR],
+                row[checkpoints.MESSAGE],
+                feature.name,
+                row[checkpoints.ROW_ID],
+                row[checkpoints.ATTEMPTS],
+            )
+        self._last_message = bad[checkpoints.MESSAGE][-1].as_py()
+        if self._options.on_error == "raise":
+            raise BackfillError(
+                f"{feature.name!r} failed on row {keys[0]}: {bad[checkpoints.MESSAGE][0]}; what was computed "
+                'before it is kept, run it again after mending the function, or with on_error="record"'
+            )
+        self.check_rate(feature, least=_RATE_FROM)
+        return failed
+
+    def check_rate(self, feature: Feature, least: int = 1) -> None:
+        """Stop where more than the share that is allowed failed, of at least so many rows.
+
+        Raises
+        ------
+        BackfillError
+        """
+        rate = self._options.max_error_rate
+        if rate is not None and self._seen >= least and self._failed > rate * self._seen:
+            raise BackfillError(
+                f"{feature.name!r} failed on {self._failed} of {self._seen} rows, more than "
+                f"max_error_rate={rate}; the last one: {self._last_message}"
+            )
+
+    def record(self, snapshot: Snapshot, feature: Feature, ids: Sequence[npt.NDArray[np.uint64]]) -> str:
+        """Write down the failures of these rows, so that a kill loses none; return the id they are recorded under."""
+        run = f"{feature.token}-{uuid.uuid4().hex}"
+        if not self._told:
+            return run
+        rows = np.concatenate(ids)
+        failed = np.fromiter(self._told, dtype=np.uint64)
+        told = [self._told.pop(row_id) for row_id in failed[np.isin(failed, rows)].tolist()]
+        if told and self._options.on_error == "record":
+            before = failures.attempts(snapshot.lake, snapshot.name, feature.token, rows)
+            failures.record(snapshot.lake, snapshot.name, run, told, before)
+        return run
+
+
+def settle(snapshot: Snapshot, feature: Feature, ids: Sequence[npt.NDArray[np.uint64]], *, but: str) -> None:
+    """Take back what earlier runs recorded of rows that are computed now."""
+    if failures.has_any(snapshot.lake, snapshot.name, feature.token, but=but):
+        failures.settle(snapshot.lake, snapshot.name, feature.token, np.concatenate(ids), but=but)
+
+
+def _called(snapshot: Snapshot, rows: pa.Table) -> list[str]:
+    """Name rows as the user does: by their keys, else by their row ids."""
+    ids = np.asarray(rows[checkpoints.ROW_ID])
+    if snapshot.key is None:
+        return [f"row id {row_id}" for row_id in ids]
+    return [str(key) for key in reads.take_row_ids(snapshot, ids, [snapshot.key])[0].to_pylist()]

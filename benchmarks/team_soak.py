@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = {
     "num_fills": "fills",
+    "least_fills_a_writer": "least a writer",
     "num_versions": "versions",
     "num_versions_read": "versions read",
     "num_lost_column": "lost columns",
@@ -28,9 +29,9 @@ def to_markdown(content: Mapping[str, Any]) -> str:
     Examples
     --------
     >>> about = {"command": "make soak", "host": {"cpu": "a", "cores": 2}, "versions": {"pylance": "14.0.2"}}
-    >>> quiet = dict.fromkeys(_COLUMNS, 0) | {"num_writers": 2, "least_fills_a_writer": 3, "seconds": 90}
+    >>> quiet = dict.fromkeys(_COLUMNS, 0) | {"num_writers": 2, "seconds": 90}
     >>> print(to_markdown({**about, "figures": {"quiet": quiet}}).splitlines()[-3])
-    | quiet | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 1.5 |
+    | quiet | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 1.5 |
     """
     figures, host = content["figures"], content["host"]
     head = ["while others work", *_COLUMNS.values(), "minutes"]
@@ -38,15 +39,15 @@ def to_markdown(content: Mapping[str, Any]) -> str:
     for mode, found in figures.items():
         lines.append([mode, *(short(found[name]) for name in _COLUMNS), short(found["seconds"] / 60)])
     num_writers = max(found["num_writers"] for found in figures.values())
-    least = min(found["least_fills_a_writer"] for found in figures.values())
+    remarks = [f"{mode}: {found['remark']}. " for mode, found in figures.items() if "remark" in found]
     versions = ", ".join(f"{name} {number}" for name, number in content["versions"].items())
-    about = f"{num_writers} processes, each with a column of its own on one table, {least} fill commits each at least"
+    about = f"{num_writers} processes, each filling a column of its own of one table, commit by commit"
     return "\n".join(
         [
             f"**The team test.** {about}. What a reader saw meanwhile and at the end:",
             "",
             *(f"| {' | '.join(cells)} |" for cells in lines),
             "",
-            f"<sub>`{content['command']}`; {host['cpu']}, {host['cores']} cores, shared; {versions}.</sub>",
+            f"<sub>{''.join(remarks)}`{content['command']}`; {host['cpu']}, {host['cores']} cores, shared; {versions}.</sub>",
         ]
     )

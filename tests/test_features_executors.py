@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -94,6 +96,8 @@ class Remembering:
 
     def __call__(self, x: pa.Array) -> pa.Array:
         assert len(x) <= 50
+        while Path(self.log).read_text().count("built") < 2:  # on a busy machine one worker might do all
+            time.sleep(0.01)
         return x
 
     def close(self):

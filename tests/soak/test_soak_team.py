@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from benchmarks.harness import environment
 from tests.soak.reports import save
 from tests.team.checker import check
 from tests.team.plan import Plan
@@ -29,13 +30,24 @@ def test_32_writers_lose_no_column_and_no_cell_and_compute_hardly_a_row_twice(tm
     seed = random.randrange(2**32)
     print(f"{mode}: seed {seed}, histories in {tmp_path}")
     plan = Plan(
-        str(tmp_path), mode, seed, NUM_WRITERS, NUM_FILLS, every=128, read_every=16, num_slices=16, slice_rows=12
+        str(tmp_path), mode, seed, NUM_WRITERS, NUM_FILLS, every=200, read_every=32, num_slices=16, slice_rows=12
     )
     start = time.monotonic()
     run(plan)
     seconds = round(time.monotonic() - start)
     verdict = check(plan)
-    save("soak_team", {mode: {"seed": seed, "num_writers": NUM_WRITERS, **verdict.figures, "seconds": seconds}})
+    save(
+        "soak_team",
+        {
+            mode: {
+                "seed": seed,
+                "num_writers": NUM_WRITERS,
+                **verdict.figures,
+                "seconds": seconds,
+                "commit": environment.versions()["commit"],
+            }
+        },
+    )
     assert not verdict.violations
     assert verdict.least_fills_a_writer >= NUM_FILLS
     assert verdict.num_rows_compacted or "compact" not in plan.roles

@@ -195,3 +195,17 @@ def test_dates_and_times_of_python_are_taken():
     when = dt.datetime(2026, 11, 22, 8, 30, tzinfo=dt.UTC)
     outcome = call_rows(lh.udf(pa.timestamp("us", "Europe/Berlin"))(lambda x: when), {"x": pa.array([1])})
     assert outcome.arrays["<lambda>"][0].as_py() == when
+
+
+def test_a_slice_of_structs_that_hold_vectors_is_stored(tmp_path):
+    data_type = pa.struct([("v", pa.list_(pa.float32(), 3)), ("n", pa.int32())])
+    values = [{"v": [1.0, 2.0, 3.0], "n": 1}, None, None, {"v": None, "n": 2}, None]
+    udf = lh.udf(data_type, batch=True, version="1")(lambda x: pa.array(values, data_type).take(x))
+    table = lh.connect(tmp_path).create_table("t", data=pa.table({"x": range(5)}))
+    table.add_columns({"f": udf})
+    table.backfill("f", udf=udf, where="x % 2 = 1", progress=False)
+    table.delete("x = 1")
+    table.snapshot().dataset.optimize.compact_files()
+    table.backfill("f", udf=udf, progress=False)
+    rows = {row["x"]: row["f"] for row in table.to_arrow(["x", "f"]).to_pylist()}
+    assert rows == {x: values[x] for x in (0, 2, 3, 4)}

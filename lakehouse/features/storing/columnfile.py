@@ -154,7 +154,7 @@ class _Sidecar:
 
 
 def _from_start(column: pa.Array) -> pa.Array:
-    """Copy a slice of a nested column: Lance 14 panics over structs that hold vectors and do not begin at 0."""
+    """Copy a slice of a nested column: Lance 14 panics over structs of vectors and structs that do not begin at 0."""
     if column.offset == 0 or not pa.types.is_nested(column.type):
         return column
     return pa.concat_arrays([column, column.slice(0, 0)])

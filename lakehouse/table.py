@@ -514,9 +514,11 @@ class Table:
         *,
         progress: bool | None = None,
     ) -> backfill.BackfillResult | backfill.BackfillPlan:
-        """Fill feature columns where they are missing or stale; after a kill, nothing is computed twice.
+        """Fill feature columns where they are missing or stale; after a kill it goes on from what was kept.
 
         Functions that read a column in common are computed in one pass: it is read, and its media decoded, once.
+        A kill loses a batch at most where the function has a `batch_size`, and of very fast functions without one what
+        was computed since the last commit.
 
         Parameters
         ----------

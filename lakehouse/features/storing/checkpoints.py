@@ -1,4 +1,4 @@
-"""Computed values that are not committed yet, kept as Arrow IPC so that a killed job computes nothing twice.
+"""Computed values that are not committed yet, kept as Arrow IPC so that a killed job goes on from there.
 
 A part is bound to the feature's token and generation, to the code that computed it, to the version it was computed
 from, and to the fingerprint of the inputs of its fragment: the paths and column indices of their data files, which

@@ -19,6 +19,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+pytest.register_assert_rewrite("tests.interrupted")  # its assertions show what differs
+
+
 @pytest.fixture(autouse=True)
 def docstring_examples(request, monkeypatch, doctest_namespace):
     """Examples start in an empty folder, named `folder`, with the imports that any reader would guess."""

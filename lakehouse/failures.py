@@ -38,7 +38,9 @@ class RowFailure:
     row_id
         The row's id, if it is in the table.
     attempts
-        Calls of the function that failed on it, in this run.
+        Calls of the function that failed on it, in this computation.
+    computation
+        An id of it; recorded again after a kill, its calls count once.
     """
 
     source: str
@@ -47,6 +49,7 @@ class RowFailure:
     column: str | None = None
     row_id: int | None = None
     attempts: int = 1
+    computation: str | None = None
 
 
 SCHEMA = pa.schema(
@@ -60,6 +63,7 @@ SCHEMA = pa.schema(
         pa.field("run", pa.string()),
     ]
 )
+_STORED = SCHEMA.append(pa.field("computation", pa.string()))
 
 
 def record(
@@ -87,11 +91,12 @@ def record(
             "message": f.message,
             "attempt": f.attempts + (before.get(f.row_id, 0) if before and f.row_id is not None else 0),
             "run": run,
+            "computation": f.computation,
         }
         for f in failures
     ]
     if rows:
-        _write(_folder(lake, table), f"{run}{_SUFFIX}", pa.Table.from_pylist(rows, schema=SCHEMA))
+        _write(_folder(lake, table), f"{run}{_SUFFIX}", pa.Table.from_pylist(rows, schema=_STORED))
 
 
 def read(lake: Location, table: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -104,20 +109,31 @@ def read(lake: Location, table: str, columns: Sequence[str] | None = None) -> pa
     """
     folder = _folder(lake, table)
     parts = [part for name in folder.listdir() if (part := _read(folder, name)) is not None]
-    found = pa.concat_tables([SCHEMA.empty_table(), *parts])
+    found = pa.concat_tables([_STORED.empty_table(), *parts]).select(SCHEMA.names)
     if columns is None:
         return found
     return found.filter(pc.is_in(found["column"], value_set=pa.array(columns, pa.string())))
 
 
-def attempts(lake: Location, table: str, prefix: str, row_ids: npt.NDArray[np.uint64]) -> dict[int, int]:
-    """Return how often rows have failed, by their ids, as far as runs that begin with `prefix` recorded it."""
+def attempts(lake: Location, table: str, prefix: str, computations: Mapping[int, str | None]) -> dict[int, int]:
+    """Return how often rows failed before, by their ids, as far as runs that begin with `prefix` recorded it.
+
+    Parameters
+    ----------
+    lake, table, prefix
+        Where it is recorded.
+    computations
+        The rows, each with the computation that is not "before".
+    """
     folder = _folder(lake, table)
+    row_ids = pa.array(computations, pa.uint64())
     found: dict[int, int] = {}
     for name in folder.listdir():
         part = _read(folder, name) if name.startswith(prefix) else None
         for row in () if part is None else part.filter(_among(part, row_ids)).to_pylist():
-            found[row["row_id"]] = max(row["attempt"], found.get(row["row_id"], 0))
+            row_id, computation = row["row_id"], row["computation"]
+            if computation is None or computation != computations[row_id]:
+                found[row_id] = max(row["attempt"], found.get(row_id, 0))
     return found
 
 
@@ -144,15 +160,15 @@ def settle(lake: Location, table: str, prefix: str, row_ids: npt.NDArray[np.uint
     for name in folder.listdir():
         if not name.startswith(prefix) or name == but + _SUFFIX or (part := _read(folder, name)) is None:
             continue
-        rest = part.filter(pc.invert(_among(part, row_ids)))
+        rest = part.filter(pc.invert(_among(part, pa.array(row_ids, pa.uint64()))))
         if rest.num_rows == 0:
             folder.delete(name)
         elif rest.num_rows < part.num_rows:
             _write(folder, name, rest)
 
 
-def _among(part: pa.Table, row_ids: npt.NDArray[np.uint64]) -> pa.ChunkedArray:
-    return pc.is_in(part["row_id"], value_set=pa.array(row_ids, pa.uint64()))
+def _among(part: pa.Table, row_ids: pa.Array) -> pa.ChunkedArray:
+    return pc.is_in(part["row_id"], value_set=row_ids)
 
 
 def forget(lake: Location, table: str, prefix: str = "") -> None:
@@ -169,7 +185,7 @@ def _folder(lake: Location, table: str) -> Location:
 
 def _write(folder: Location, name: str, part: pa.Table) -> None:
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, SCHEMA) as writer:
+    with pa.ipc.new_file(sink, _STORED) as writer:
         writer.write_table(part)
     folder.write_bytes(name, sink.getvalue().to_pybytes())
 

@@ -49,6 +49,16 @@ def test_a_run_recorded_again_counts_once(lake):
     assert rows_of(lake) == {(1, 1), (2, 1)}
 
 
+def test_calls_recorded_by_two_runs_count_once(lake):
+    """The first one was killed before it could commit, and the second one goes on with what it computed."""
+    failures.record(lake, "t", "f-0", [RowFailure("k", "ValueError", "", "f", 1, 2, "older")])
+    for run in ("f-1", "f-2"):
+        before = failures.attempts(lake, "t", "f-", {1: "newer"})
+        failures.record(lake, "t", run, [RowFailure("k", "ValueError", "", "f", 1, 3, "newer")], before)
+        assert (1, 2 + 3) in rows_of(lake)
+    assert max(rows_of(lake)) == (1, 5)
+
+
 def test_no_failures_leave_no_file(lake):
     failures.record(lake, "t", "f-1", [])
     assert lake.listdir() == []
@@ -62,7 +72,7 @@ def test_rows_computed_again_are_settled_and_counted(tmp_path_factory, runs):
     failures.record(lake, "t", "other-1", [failed(3, "g")])
     for number, (computed, bad) in enumerate(runs):
         ids = np.array(sorted(computed), dtype=np.uint64)
-        before = failures.attempts(lake, "t", "f-", ids)
+        before = failures.attempts(lake, "t", "f-", dict.fromkeys(computed))
         assert before == {row: model[row] for row in computed if row in model}
         failures.record(lake, "t", f"f-{number}", [failed(row) for row in sorted(bad & computed)], before)
         failures.settle(lake, "t", "f-", ids, but=f"f-{number}")

@@ -67,6 +67,13 @@ def test_killed_on_entering_a_call_that_writes_and_resumed_it_equals_one_run(tmp
     interrupted.resume(tmp_path, whole, num_workers)
 
 
+def test_killed_on_entering_the_very_commit_no_failure_counts_twice(tmp_path, base, whole, seen):
+    """The failures are recorded by then, and the run that goes on finds them computed and recorded."""
+    (commit,) = (call.number for call in seen if call.name == "linkat" and "_versions" in call.path)
+    assert interrupted.write_calls(copied(base, tmp_path), kill_at=commit)[1] == -9
+    assert interrupted.resume(tmp_path, whole)["num_rows_computed_again"] == 0
+
+
 @pytest.fixture(scope="module")
 def num_events(base, tmp_path_factory):
     return interrupted.events(copied(base, tmp_path_factory.mktemp("events")))

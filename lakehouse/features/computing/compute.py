@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -256,6 +257,7 @@ def part_of(
         pa.array([each.error if each else None for each in told], pa.string()),
         pa.array([each.message if each else None for each in told], pa.string()),
         pa.array([each.attempts if each else None for each in told], pa.uint8()),
+        pa.repeat(uuid.uuid4().hex, len(ids)),
     ]
     return pa.Table.from_arrays([*cast, *failure], schema=schema)
 

@@ -65,6 +65,7 @@ class Failing:
                 feature.name,
                 row[checkpoints.ROW_ID],
                 row[checkpoints.ATTEMPTS],
+                row[checkpoints.COMPUTATION],
             )
         self._last_message = bad[checkpoints.MESSAGE][-1].as_py()
         if self._options.on_error == "raise":
@@ -98,7 +99,8 @@ class Failing:
         failed = np.fromiter(self._told, dtype=np.uint64)
         told = [self._told.pop(row_id) for row_id in failed[np.isin(failed, rows)].tolist()]
         if told and self._options.on_error == "record":
-            before = failures.attempts(snapshot.lake, snapshot.name, feature.token, rows)
+            computations = {failure.row_id: failure.computation for failure in told if failure.row_id is not None}
+            before = failures.attempts(snapshot.lake, snapshot.name, feature.token, computations)
             failures.record(snapshot.lake, snapshot.name, run, told, before)
         return run
 

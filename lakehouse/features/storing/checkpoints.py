@@ -31,12 +31,13 @@ if TYPE_CHECKING:
     from lakehouse.snapshot import Snapshot
 
 ROW_ID, OFFSET, FAILED, ERROR, MESSAGE = "_row_id", "_offset", "_failed", "_error", "_message"
-ATTEMPTS = "_attempts"
+ATTEMPTS, COMPUTATION = "_attempts", "_computation"
 _FAILURE = (  # not written where no row failed
     pa.field(FAILED, pa.bool_()),
     pa.field(ERROR, pa.string()),
     pa.field(MESSAGE, pa.string()),
     pa.field(ATTEMPTS, pa.uint8()),
+    pa.field(COMPUTATION, pa.string()),  # by which failures that are recorded twice count once
 )
 _SUFFIX = ".arrow"
 _MAPPED_NBYTES = 1 << 20  # opening a smaller one again costs more than it gives back

@@ -1,4 +1,4 @@
-"""How results become a table for the README: which figures in which order (data), and the markdown (pure)."""
+"""How results are shown: which figures in which order (data), and the markdown of page and README (pure)."""
 
 from __future__ import annotations
 
@@ -43,6 +43,12 @@ class Presentation:
     panels: Sequence[Figure]
     table_cases: Sequence[str]
     remark: str = ""
+
+
+def to_summary(results: Results, shown: Presentation, plot: str, page: str) -> str:
+    """Write title, promises and the picture; `plot` is its address, `page` that of the tables."""
+    promises = "\n".join(f"- {goal}" for goal in shown.goals(results))
+    return f"**{shown.title}.** {shown.describe(results)}\n\n{promises}\n\n[![{shown.title}]({plot})]({page})"
 
 
 def to_markdown(results: Results, shown: Presentation, plot: str) -> str:

@@ -1,4 +1,4 @@
-"""Turn the results on disk into the README's tables and plots: ``python -m benchmarks.report``."""
+"""Turn the results on disk into a page of tables, and the README's plots and promises: ``python -m benchmarks.report``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.command import RESULTS
 from benchmarks.harness import Results
 from benchmarks.harness.trial import REPOSITORY
 from benchmarks.plot import draw
-from benchmarks.presentation import Presentation, to_markdown
+from benchmarks.presentation import Presentation, to_markdown, to_summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,18 +50,22 @@ def inject(text: str, name: str, block: str) -> str:
     return found
 
 
-def write_report(results_folder: Path, readme: Path) -> list[str]:
+def write_report(results_folder: Path, readme: Path, page: Path) -> list[str]:
     """Draw and tabulate every benchmark that has results; return their names.
 
     Parameters
     ----------
     results_folder
         Holds NAME.json; NAME.svg is written beside it.
-    readme
-        The file with the markers.
+    readme, page
+        The files with the markers: the README gets promises and pictures, the page all tables as well.
     """
-    text = readme.read_text()
+    texts = {file: file.read_text() for file in (readme, page)}
     done = []
+
+    def put(name: str, file: Path, block: str) -> None:
+        texts[file] = inject(texts[file], name, block)
+
     for name, shown in PRESENTATIONS.items():
         path = results_folder / f"{name}.json"
         if not path.exists():
@@ -69,28 +73,36 @@ def write_report(results_folder: Path, readme: Path) -> list[str]:
         results = Results.load(path)
         picture = path.with_suffix(".svg")
         draw(results, shown, picture)
-        address = Path(os.path.relpath(picture, readme.parent)).as_posix()
-        text = inject(text, name, to_markdown(results, shown, address))
+        put(name, readme, to_summary(results, shown, _address(picture, readme), _address(page, readme)))
+        put(name, page, to_markdown(results, shown, _address(picture, page)))
         done.append(name)
     for name, table in SOAKS.items():
         path = results_folder / f"{name}.json"
         if path.exists():
-            text = inject(text, name, table(json.loads(path.read_text())))
+            block = table(json.loads(path.read_text()))
+            put(name, readme, block)
+            put(name, page, block)
             done.append(name)
-    readme.write_text(text)
+    for file, text in texts.items():
+        file.write_text(text)
     return done
+
+
+def _address(file: Path, seen_from: Path) -> str:
+    return Path(os.path.relpath(file, seen_from.parent)).as_posix()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSON files")
     parser.add_argument("--readme", type=Path, default=REPOSITORY / "README.md", help="file with the markers")
+    parser.add_argument("--page", type=Path, default=REPOSITORY / "docs/benchmarks.md", help="page with the markers")
     options = parser.parse_args(arguments)
     try:
-        done = write_report(options.results, options.readme)
+        done = write_report(options.results, options.readme, options.page)
     except ValueError as error:
-        raise SystemExit(f"{options.readme}: {error}") from error
-    print(f"{options.readme}: {', '.join(done) or 'no results yet'}")
+        raise SystemExit(f"{options.readme}, {options.page}: {error}") from error
+    print(f"{options.readme}, {options.page}: {', '.join(done) or 'no results yet'}")
 
 
 if __name__ == "__main__":

@@ -294,14 +294,18 @@ def test_a_report_has_a_table_and_a_picture_of_each_benchmark(
 ):
     for results in (point_results, column_results, backfill_results):
         results.save(tmp_path / f"{results.benchmark}.json", PRESENTATIONS[results.benchmark].goals(results))
-    readme = tmp_path / "README.md"
+    readme, page = tmp_path / "README.md", tmp_path / "docs" / "benchmarks.md"
+    page.parent.mkdir()
     readme.write_text(README)
-    assert write_report(tmp_path, readme) == ["point_query", "column_addition", "backfill"]
-    text = readme.read_text()
-    assert "**lakehouse take_row_ids**" in text
-    assert "![Adding a column](column_addition.svg)" in text
-    assert write_report(tmp_path, readme) == ["point_query", "column_addition", "backfill"]
-    assert readme.read_text() == text
+    page.write_text(README)
+    assert write_report(tmp_path, readme, page) == ["point_query", "column_addition", "backfill"]
+    texts = readme.read_text(), page.read_text()
+    assert "[![Adding a column](column_addition.svg)](docs/benchmarks.md)" in texts[0]
+    assert "promised at most" in texts[0]
+    assert "**lakehouse take_row_ids**" in texts[1]
+    assert "![Adding a column](../column_addition.svg)" in texts[1]
+    assert write_report(tmp_path, readme, page) == ["point_query", "column_addition", "backfill"]
+    assert (readme.read_text(), page.read_text()) == texts
 
 
 def test_a_picture_of_the_same_results_is_the_same_file(tmp_path, column_results):

@@ -40,21 +40,24 @@ def in_order(rows: pa.Table, offsets: Offsets) -> Iterator[Piece]:
         Where they belong, each once.
     """
     is_sorted = bool((offsets[1:] > offsets[:-1]).all())
-    order = np.arange(len(offsets)) if is_sorted else np.argsort(offsets)
-    batches = [] if is_sorted else rows.to_batches()
+    if is_sorted:
+        for start, stop in pairwise(_edges(rows, slice(None))):
+            yield rows.slice(start, stop - start), offsets[start:stop]
+        return
+    order, batches = np.argsort(offsets), rows.to_batches()
     for start, stop in pairwise(_edges(rows, order)):
         window = order[start:stop]
-        yield rows.slice(start, stop - start) if is_sorted else _picked(batches, window), offsets[window]
+        yield _picked(batches, window), offsets[window]
 
 
-def _edges(rows: pa.Table, order: npt.NDArray[np.int64]) -> list[int]:
+def _edges(rows: pa.Table, order: npt.NDArray[np.int64] | slice) -> list[int]:
     """Return where to cut: after so many rows, and after so many bytes of media."""
-    edges = np.append(np.arange(0, len(order), _WINDOW_ROWS), len(order))
+    edges = np.append(np.arange(0, rows.num_rows, _WINDOW_ROWS), rows.num_rows)
     media = [column for column in rows.columns if pa.types.is_large_binary(column.type)]
     if media:
         nbytes = np.sum([np.asarray(pc.fill_null(pc.binary_length(column), 0)) for column in media], axis=0)
         edges = np.union1d(edges, np.flatnonzero(np.diff(np.cumsum(nbytes[order]) // _WINDOW_NBYTES)) + 1)
-    return edges.tolist() if len(order) else []
+    return edges.tolist() if rows.num_rows else []
 
 
 def _picked(batches: Sequence[pa.RecordBatch], at: npt.NDArray[np.int64]) -> pa.Table:

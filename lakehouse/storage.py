@@ -79,12 +79,19 @@ def to_physical(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 def _to_physical_array(array: pa.Array, field: pa.Field) -> pa.Array:
     if not is_blob_type(field.type):
-        return array
+        return from_start(array)
     storage = field.type.storage_type
     nulls = [pa.nulls(len(array), storage.field(i).type) for i in range(1, storage.num_fields)]
     mask = array.is_null() if array.null_count else None
     struct = pa.StructArray.from_arrays([array.cast(pa.large_binary()), *nulls], fields=list(storage), mask=mask)
     return pa.ExtensionArray.from_storage(field.type, struct)
+
+
+def from_start(array: pa.Array) -> pa.Array:
+    """Copy a slice of a nested column: Lance 14 panics over structs in it that do not begin at 0."""
+    if array.offset == 0 or not pa.types.is_nested(array.type):
+        return array
+    return pa.concat_arrays([array, array.slice(0, 0)])
 
 
 def select(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:

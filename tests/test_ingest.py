@@ -120,6 +120,23 @@ def test_every_kind_of_input_is_added(lake, data):
     assert table.to_arrow(["id", "x"]).to_pydict() == {"id": ["a", "b"], "x": [1, 2]}
 
 
+def test_a_slice_of_nested_rows_is_added(lake):
+    """Lance itself stops inside over some of them."""
+    mask = pa.array([number % 3 == 0 for number in range(120)])
+    inner = pa.StructArray.from_arrays([pa.array(range(120))], names=["number"], mask=mask)
+    outer = pa.StructArray.from_arrays(
+        [inner, pa.array([[n] * (n % 3) for n in range(120)])], ["inner", "list"], mask=mask
+    )
+    for rows in (
+        pa.table({"s": outer})[50:],
+        pa.table({"s": outer[3:90]}),
+        pa.table({"s": pa.chunked_array([outer] * 2)})[60:],
+    ):
+        table = lake.create_table(f"from_{rows.num_rows}", data=rows)
+        table.add(rows[5:], progress=False)
+        assert table.to_arrow()["s"].to_pylist() == (rows["s"].to_pylist() + rows["s"][5:].to_pylist())
+
+
 def test_a_data_frame_is_added_without_its_index(lake):
     import pandas as pd
 

@@ -94,7 +94,7 @@ def write(snapshot: Snapshot, schema: pa.Schema, batches: Iterable[pa.RecordBatc
         with writer:
             for batch in batches:
                 columns = [
-                    sidecars[field.name].put(column) if field.name in sidecars else _from_start(column)
+                    sidecars[field.name].put(column) if field.name in sidecars else storage.from_start(column)
                     for field, column in zip(schema, batch.columns, strict=True)
                 ]
                 writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=stored))
@@ -151,13 +151,6 @@ class _Sidecar:
         path = "/".join(self._writer.path.split("/")[-2:])
         self._writer.finish()
         return {path: self._nbytes}
-
-
-def _from_start(column: pa.Array) -> pa.Array:
-    """Copy a slice of a nested column: Lance 14 panics over structs of vectors and structs that do not begin at 0."""
-    if column.offset == 0 or not pa.types.is_nested(column.type):
-        return column
-    return pa.concat_arrays([column, column.slice(0, 0)])
 
 
 def _bare(field: pa.Field) -> pa.Field:

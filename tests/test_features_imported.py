@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lakehouse as lh
+from lakehouse import types
 from lakehouse._lance import lance
 from lakehouse.errors import (
     AlreadyExistsError,
@@ -237,6 +238,17 @@ def test_a_backfill_of_everything_passes_them_over_and_one_of_them_says_how(tabl
     assert states(table) == {"name": "partial", "d": "fresh"}
     with pytest.raises(SchemaError, match="add_columns_from"):
         table.backfill("name", progress=False)
+
+
+def test_a_category_stays_a_category_and_a_word_it_does_not_have_is_refused(table):
+    field = types.field("kind", "category", values=["cat", "dog"])
+    words = pa.array(["dog", None, "cat"])
+    given = pa.table([pa.array([15, 3, 7]), words.cast(field.type)], pa.schema([pa.field("id", pa.int64()), field]))
+    bring(table, given)
+    assert types.category_values(table.schema.field("kind")) == ["cat", "dog"]
+    assert table.get([15, 3, 7], ["kind"])["kind"].to_pylist() == ["dog", None, "cat"]
+    with pytest.raises(BadRowsError, match="'cow' is not a value of category 'kind'"):
+        bring(table, given.set_column(1, field, pa.chunked_array([["cow", None, "cat"]]).cast(field.type)))
 
 
 def test_an_image_stays_an_image(lake, pets):

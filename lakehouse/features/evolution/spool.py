@@ -22,6 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakehouse import types
 from lakehouse.errors import translated
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ class Spool:
         self._on = on
         self._key = schema.field(on).type
         self._schema = pa.schema([field for field in schema if field.name != on])
+        self._kept = pa.schema([field.with_type(_kept_type(field.type)) for field in self._schema])
         self._digest = hashlib.sha256(repr(schema.remove_metadata()).encode())
         self._nbytes_a_row: list[tuple[int, int]] = []
         self.num_rows = 0
@@ -141,7 +143,9 @@ class Spool:
     def _append(self, batch: pa.RecordBatch) -> None:
         key = _decoded(batch.column(self._on))
         self._digest.update(pa.RecordBatch.from_arrays([key], ["key"]).serialize())
-        values = pa.RecordBatch.from_arrays([batch.column(name) for name in self._schema.names], schema=self._schema)
+        columns = [batch.column(name) for name in self._schema.names]
+        codes = [column.indices if pa.types.is_dictionary(column.type) else column for column in columns]
+        values = pa.RecordBatch.from_arrays(codes, schema=self._kept)
         message = values.serialize()
         self._digest.update(message)
         with (self._folder / "values").open("ab") as file:
@@ -252,7 +256,7 @@ class Spool:
     def _chunks(self) -> Iterator[pa.Table]:
         """Yield the values as they came, some batches at a time."""
         group: list[pa.RecordBatch] = []
-        for batch in _read(self._folder / "values", self._schema):
+        for batch in _read(self._folder / "values", self._kept):
             group.append(batch)
             if sum(each.nbytes for each in group) >= _CHUNK_NBYTES:
                 yield pa.Table.from_batches(group)
@@ -263,12 +267,14 @@ class Spool:
     def _bucket(self, number: int) -> Rows:
         places, values = self._folder / f"{number}.places", self._folder / f"{number}.values"
         rows = np.frombuffer(places.read_bytes() if places.exists() else b"", dtype=np.int64).reshape(-1, 2)
-        schema = self._schema.append(pa.field(_POSITION, pa.int64()))
+        schema = self._kept.append(pa.field(_POSITION, pa.int64()))
         table = pa.Table.from_batches(_read(values, schema), schema).combine_chunks()
         places.unlink(missing_ok=True)
         values.unlink(missing_ok=True)
         at = pc.index_in(pa.array(rows[:, 1]), value_set=table[_POSITION].combine_chunks())
-        return table.select(self._schema.names).take(at), rows[:, 0].astype(np.uint64)
+        table = table.select(self._schema.names).take(at)
+        columns = [_told(column, field) for column, field in zip(table.columns, self._schema, strict=True)]
+        return pa.Table.from_arrays(columns, schema=self._schema), rows[:, 0].astype(np.uint64)
 
     def _batches(self, sql: str, params: dict[str, Any] | None = None) -> Iterator[pa.RecordBatch]:
         cursor = self._duckdb.cursor()
@@ -297,6 +303,18 @@ def _read(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     with pa.OSFile(str(path)) as file:
         while file.tell() < file.size():
             yield pa.ipc.read_record_batch(pa.ipc.read_message(file), schema)
+
+
+def _kept_type(data_type: pa.DataType) -> pa.DataType:
+    """Categories are kept as codes: the words are the schema's, and a batch by itself has none."""
+    return data_type.index_type if pa.types.is_dictionary(data_type) else data_type
+
+
+def _told(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray | pa.Array:
+    values = types.category_values(field)
+    if values is None:
+        return column
+    return pa.DictionaryArray.from_arrays(column.combine_chunks(), pa.array(values, field.type.value_type))
 
 
 def _decoded(array: pa.Array) -> pa.Array:

@@ -17,7 +17,7 @@ from lakehouse.data import as_source
 from lakehouse.errors import BadRowsError, DuplicateKeyError, InvalidArgumentError, SchemaError, no_column
 from lakehouse.ingest import WriteResult
 from lakehouse.schema.lineage import TODO, dependents, feature_columns, features_of, owner_of
-from lakehouse.where import Where, literal, render
+from lakehouse.where import Where, literal, render, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -57,7 +57,8 @@ def update(
     if not values and not values_sql:
         raise InvalidArgumentError("nothing to update; give values={column: value} or values_sql={column: expression}")
     _check_updatable(snapshot, [*values, *values_sql])
-    changes = {name: _literal(snapshot.schema.field(name), value) for name, value in values.items()} | values_sql
+    changes = {name: _literal(snapshot.schema.field(name), value) for name, value in values.items()}
+    changes |= {name: whole(expression) for name, expression in values_sql.items()}
     predicate = render(where)
 
     def attempt(dataset: Any) -> int:

@@ -15,9 +15,8 @@ from lakehouse.errors import FilterError, closest
 
 Where: TypeAlias = "str | tuple[str, Mapping[str, Any]]"
 
-# A quoted run is passed over whole; what is left can be a parameter, or the end of what Lance would read:
-# text after ';' or '--' is dropped by its parser without a word.
-_TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\$(?P<name>\w+)|(?P<stop>;|--|/\*)""")
+# A quoted run is passed over whole; what is left can be a parameter, a bracket, or text that Lance would not read.
+_TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\$(?P<name>\w+)|(?P<stop>;|--|/\*)|(?P<bracket>[()])""")
 
 
 def render(where: Where | None) -> str | None:
@@ -36,7 +35,7 @@ def render(where: Where | None) -> str | None:
     Examples
     --------
     >>> render(("id = $id AND x < $x", {"id": "it's", "x": 3}))
-    "id = 'it''s' AND x < 3"
+    "(id = 'it''s' AND x < 3)"
     """
     if where is None:
         return None
@@ -46,10 +45,6 @@ def render(where: Where | None) -> str | None:
     used: set[str] = set()
 
     def replace(match: re.Match[str]) -> str:
-        if match["stop"]:
-            raise FilterError(
-                f"{match['stop']!r} in the predicate {text!r}; a predicate is one expression without comments"
-            )
         name = match["name"]
         if name is None:
             return match[0]
@@ -63,7 +58,33 @@ def render(where: Where | None) -> str | None:
     rendered = _TOKEN.sub(replace, text)
     if unused := [name for name in values if name not in used]:
         raise FilterError(f"${unused[0]} is given but not used in {text!r}")
-    return rendered
+    return whole(rendered)
+
+
+def whole(expression: str) -> str:
+    """Put an SQL expression into parentheses, which must hold all of it.
+
+    Lance's parser reads one expression and drops the rest without a word: ``delete("x > 5 x < 9")`` would delete all
+    above 5.
+
+    Raises
+    ------
+    FilterError
+        It closes a bracket that it did not open, or holds ``;`` or a comment.
+
+    Examples
+    --------
+    >>> whole("x + 1")
+    '(x + 1)'
+    """
+    depth = 0
+    for match in _TOKEN.finditer(expression):
+        if match["stop"]:
+            raise FilterError(f"{match['stop']!r} in {expression!r}; it must be one expression without comments")
+        depth += {"(": 1, ")": -1}.get(match["bracket"], 0)
+        if depth < 0:
+            raise FilterError(f"')' without '(' in {expression!r}")
+    return f"({expression})"
 
 
 def literal(value: Any) -> str:

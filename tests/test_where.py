@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import lakehouse as lh
-from lakehouse.errors import FilterError
+from lakehouse.errors import FilterError, LakehouseError
 from lakehouse.where import any_of, literal, quoted, render
 
 moments = st.datetimes(dt.datetime(1970, 1, 1), dt.datetime(2100, 1, 1))
@@ -48,8 +48,8 @@ def test_a_parameter_finds_exactly_the_rows_that_hold_it(lake, name, data):
 @given(st.text(max_size=20))
 def test_no_value_becomes_syntax(value):
     rendered = render(("a = $v AND b = 'it''s $v'", {"v": value}))
-    assert rendered == f"a = {literal(value)} AND b = 'it''s $v'"
-    assert render(rendered) == rendered  # one quoted run: nothing in it ends it, is a parameter or a comment
+    assert rendered == f"(a = {literal(value)} AND b = 'it''s $v')"
+    assert render(rendered) == f"({rendered})"  # one quoted run: nothing in it ends it, is a parameter or a comment
 
 
 @pytest.mark.parametrize("text", ["a = 1; DELETE", "a = 1 -- rest", "a = 1 /* rest */"])
@@ -96,3 +96,21 @@ def test_any_name_can_be_quoted(lake):
     table.rename_column("x", name.replace("`", ""))
     assert table.count_rows(f"{quoted(table.schema.names[0])} = 1") == 1
     assert table.count_rows(any_of(table.schema.names[0], [1, 2, 3])) == 2
+
+
+@pytest.mark.parametrize("behind", [" x < 9", ", 5", " LIMIT 0", ") OR (true", "; DROP", " -- all"])
+def test_text_behind_an_expression_is_refused_wherever_one_is_taken(tmp_path, behind):
+    """Lance reads one expression and drops the rest: a forgotten AND would delete more than was meant."""
+    table = lh.connect(tmp_path / "own").create_table("t", data=[{"x": 1}, {"x": 7}, {"x": 8}])
+    calls = (
+        lambda: table.delete(f"x > 5{behind}"),
+        lambda: table.update(f"x > 5{behind}", {"x": 0}),
+        lambda: table.update(values_sql={"x": f"x + 1{behind}"}),
+        lambda: table.add_columns({"y": f"x * 2{behind}"}),
+        lambda: table.count_rows(f"x > 5{behind}"),
+        lambda: table.loader(where=f"x > 5{behind}"),
+    )
+    for call in calls:
+        with pytest.raises(LakehouseError):
+            call()
+    assert table.to_arrow().to_pydict() == {"x": [1, 7, 8]}

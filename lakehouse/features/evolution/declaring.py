@@ -15,6 +15,7 @@ from lakehouse._lance import lance
 from lakehouse.errors import SchemaError, no_column, translated
 from lakehouse.features.udfs.expressions import expression_inputs
 from lakehouse.features.udfs.udf import UDF, as_udf
+from lakehouse.where import whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -108,5 +109,5 @@ def _expression_type(snapshot: Snapshot, schema: pa.Schema, expression: str, inp
                 f"memory://{uuid.uuid4().hex}",
                 data_storage_version=dataset.data_storage_version,
             )
-        projected = dataset.scanner(columns={"value": expression}).projected_schema
+        projected = dataset.scanner(columns={"value": whole(expression)}).projected_schema
     return projected.field("value").type

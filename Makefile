@@ -47,6 +47,9 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.column_addition
 	$(BIN)/python -m benchmarks.backfill
 	$(BIN)/python -m benchmarks.team --rounds 3
+	$(BIN)/python -m benchmarks.sql
+	$(BIN)/python -m benchmarks.loader --rounds 3
+	$(BIN)/python -m benchmarks.loss_curves
 	$(BIN)/python -m benchmarks.report
 
 clean:

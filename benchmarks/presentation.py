@@ -34,6 +34,7 @@ class Presentation:
     """What of a benchmark is shown.
 
     `figures` are the columns of the table and `panels` those of the plot; the table shows `table_cases`, the plot all.
+    Where there are many promises, `headlines` are those of the README.
     """
 
     title: str
@@ -43,11 +44,12 @@ class Presentation:
     panels: Sequence[Figure]
     table_cases: Sequence[str]
     remark: str = ""
+    headlines: Callable[[Results], Sequence[Goal]] | None = None
 
 
 def to_summary(results: Results, shown: Presentation, plot: str, page: str) -> str:
     """Write title, promises and the picture; `plot` is its address, `page` that of the tables."""
-    promises = "\n".join(f"- {goal}" for goal in shown.goals(results))
+    promises = "\n".join(f"- {goal}" for goal in (shown.headlines or shown.goals)(results))
     return f"**{shown.title}.** {shown.describe(results)}\n\n{promises}\n\n[![{shown.title}]({plot})]({page})"
 
 

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import backfill, column_addition, point_query, team, team_soak
+from benchmarks import backfill, column_addition, loader, point_query, sql, team, team_soak
 from benchmarks.command import RESULTS
 from benchmarks.harness import Results
 from benchmarks.harness.trial import REPOSITORY
@@ -24,6 +24,8 @@ PRESENTATIONS: dict[str, Presentation] = {
     "column_addition": column_addition.PRESENTATION,
     "backfill": backfill.PRESENTATION,
     "team": team.PRESENTATION,
+    "loader": loader.PRESENTATION,
+    "sql": sql.PRESENTATION,
 }
 # Figures that a soak keeps, with what makes a table of them.
 SOAKS: dict[str, Callable[[dict[str, Any]], str]] = {"soak_team": team_soak.to_markdown}

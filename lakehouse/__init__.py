@@ -16,9 +16,16 @@ if TYPE_CHECKING:
     from lakehouse.ingest import WriteResult
     from lakehouse.lake import Lake, connect
     from lakehouse.loader import Loader
+    from lakehouse.loader.clips import Clip
+    from lakehouse.loader.mixing import Mix, mix
+    from lakehouse.loader.packing import Packing
+    from lakehouse.loader.saved import SavedSelection
+    from lakehouse.loader.sizes import Pad, Resize
     from lakehouse.media.handles import Audio, Blob, Image, Text, Video
     from lakehouse.schema.model import Column, Schema
     from lakehouse.sources import read_images, read_parquet, read_texts, read_videos
+    from lakehouse.splits import split_by
+    from lakehouse.sql.limits import SqlLimits
     from lakehouse.table import Table
 
 _HOMES = {
@@ -28,9 +35,16 @@ _HOMES = {
     "lakehouse.ingest": ("WriteResult",),
     "lakehouse.lake": ("Lake", "connect"),
     "lakehouse.loader": ("Loader",),
+    "lakehouse.loader.clips": ("Clip",),
+    "lakehouse.loader.mixing": ("Mix", "mix"),
+    "lakehouse.loader.packing": ("Packing",),
+    "lakehouse.loader.saved": ("SavedSelection",),
+    "lakehouse.loader.sizes": ("Pad", "Resize"),
     "lakehouse.media.handles": ("Audio", "Blob", "Image", "Text", "Video"),
     "lakehouse.schema.model": ("Column", "Schema"),
     "lakehouse.sources": ("read_images", "read_parquet", "read_texts", "read_videos"),
+    "lakehouse.splits": ("split_by",),
+    "lakehouse.sql.limits": ("SqlLimits",),
     "lakehouse.table": ("Table",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -44,6 +58,7 @@ __all__ = [
     "BackfillResult",
     "Bitmap",
     "Blob",
+    "Clip",
     "Column",
     "Image",
     "IvfFlat",
@@ -51,17 +66,25 @@ __all__ = [
     "LabelList",
     "Lake",
     "Loader",
+    "Mix",
+    "Packing",
+    "Pad",
+    "Resize",
+    "SavedSelection",
     "Schema",
+    "SqlLimits",
     "Table",
     "Text",
     "Video",
     "WriteResult",
     "connect",
     "errors",
+    "mix",
     "read_images",
     "read_parquet",
     "read_texts",
     "read_videos",
+    "split_by",
     "udf",
 ]
 __version__ = "0.1.0"

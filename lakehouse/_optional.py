@@ -10,7 +10,7 @@ from lakehouse.errors import MissingDependencyError
 if TYPE_CHECKING:
     from types import ModuleType
 
-_EXTRA = {"av": "video", "torch": "torch", "ray": "ray", "pandas": "pandas"}
+_EXTRA = {"av": "video", "torch": "torch", "ray": "ray", "pandas": "pandas", "prompt_toolkit": "shell"}
 
 
 def require(module: str, purpose: str) -> ModuleType:

@@ -44,6 +44,7 @@ OnDuplicateKey = Literal["raise", "skip"]
 # A fragment is the unit of resuming, and of every later column file at about 340 bytes each.
 FRAGMENT_ROWS = 1 << 20
 FRAGMENT_NBYTES = 512 << 20
+_PAGE_NBYTES = 32 << 20  # of a batch: 120,000 vectors of 1,536 numbers handed over at once were a page of 737 MB
 
 
 @dataclass(frozen=True)
@@ -204,8 +205,7 @@ class _Spooler:
                 batch, part = rest
                 entry.cover(part)
                 nbytes += batch.nbytes
-                if batch.num_rows:
-                    yield storage.to_physical(batch, self._physical)
+                yield from (storage.to_physical(few, self._physical) for few in _cut(batch))
                 rest = next(batches, None)
                 if entry.num_rows >= FRAGMENT_ROWS or nbytes >= FRAGMENT_NBYTES:
                     return
@@ -279,6 +279,13 @@ class _Spooler:
         if len(keys) == batch.num_rows:
             return batch, 0, keys
         return batch.filter(pa.array(keep)), batch.num_rows - len(keys), keys
+
+
+def _cut(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Cut a large batch: Lance makes one page of a batch's column, and a scan holds a page whole."""
+    if batch.num_rows:
+        rows = max(1, batch.num_rows * _PAGE_NBYTES // max(batch.nbytes, 1))
+        yield from (batch.slice(start, rows) for start in range(0, batch.num_rows, rows))
 
 
 def _stored_nbytes(location: Location, path: str, file_nbytes: int | None) -> int:

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import adoption, creation, layout, reads
+from lakehouse._lance import lance
 from lakehouse.data import as_source
 from lakehouse.errors import (
     AlreadyExistsError,
@@ -16,23 +17,33 @@ from lakehouse.errors import (
     closest,
     translated,
 )
+from lakehouse.loader import saving
 from lakehouse.location import Location
 from lakehouse.schema import apply
 from lakehouse.snapshot import Snapshot, open_snapshot
-from lakehouse.sql import Engine, Result, TableName
+from lakehouse.sql import Engine, Result, TableName, attach
 from lakehouse.table import Table
 
 if TYPE_CHECKING:
     import datetime as dt
     import os
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    import pyarrow as pa
+    from duckdb import DuckDBPyConnection
 
     from lakehouse.creation import AnySchema
+    from lakehouse.loader.saved import SavedSelection
     from lakehouse.schema.steps import Plan
+    from lakehouse.sql import SqlLimits
 
 
 def connect(
-    uri: str | os.PathLike[str], *, storage_options: Mapping[str, str] | None = None, read_only: bool = False
+    uri: str | os.PathLike[str],
+    *,
+    storage_options: Mapping[str, str] | None = None,
+    read_only: bool = False,
+    sql_limits: SqlLimits | None = None,
 ) -> Lake:
     """Open a lake; an empty or missing folder is one without tables.
 
@@ -44,6 +55,8 @@ def connect(
         Credentials and endpoints, as Lance takes them.
     read_only
         Refuse all writes.
+    sql_limits
+        What its SQL may use; None means the defaults of `SqlLimits`.
 
     Raises
     ------
@@ -58,7 +71,7 @@ def connect(
     location = Location.of(uri, storage_options)
     with translated(f"opening the lake {location.uri}"):
         layout.check_format(location)
-    return Lake(location, read_only=read_only)
+    return Lake(location, read_only=read_only, sql_limits=sql_limits)
 
 
 class Lake:
@@ -75,16 +88,17 @@ class Lake:
     ['pets']
     """
 
-    def __init__(self, location: Location, *, read_only: bool = False) -> None:
+    def __init__(self, location: Location, *, read_only: bool = False, sql_limits: SqlLimits | None = None) -> None:
         self._location = location
         self._read_only = read_only
+        self._sql_limits = sql_limits
 
     def __repr__(self) -> str:
         return f"<Lake {self.uri}: {', '.join(self.table_names()) or 'no tables'}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as where it is; credentials stay behind."""
-        return _reopen, (self.uri, self._read_only)
+        return _reopen, (self.uri, self._read_only, self._sql_limits)
 
     @property
     def uri(self) -> str:
@@ -188,7 +202,7 @@ class Lake:
         version
             A number, a tag or a time; None means the newest, now and later.
         branch
-            Not available yet.
+            A branch, made with pylance's `create_branch`; None is the main line. It is read, not written.
 
         Raises
         ------
@@ -201,9 +215,7 @@ class Lake:
         >>> len(lake.open_table("pets", version=1)), len(lake.open_table("pets"))
         (0, 1)
         """
-        if branch is not None:
-            raise InvalidArgumentError("branches are not available yet; leave branch out")
-        return Table(self._location, name, version, read_only=self._read_only)
+        return Table(self._location, layout.on_branch(name, branch), version, read_only=self._read_only)
 
     def adopt(self, name: str, *, progress: bool | None = None) -> Table:
         """Make a table of LanceDB's one that can have features: it is copied once, the original is kept aside.
@@ -311,6 +323,7 @@ class Lake:
         *,
         tables: Mapping[str, Any] | None = None,
         strict: bool = False,
+        progress: bool | None = None,
     ) -> Result:
         """Ask DuckDB about the tables; it reads nothing else, and writes nothing.
 
@@ -325,6 +338,9 @@ class Lake:
         strict
             Whether a medium that a function cannot read is an error; else its value is NULL, and `Result.errors`
             counts it.
+        progress
+            None: a bar on a terminal, a log line a minute elsewhere, once the answer takes more than two seconds;
+            False for none.
 
         Raises
         ------
@@ -339,16 +355,106 @@ class Lake:
         >>> lake.sql("SELECT kind, count(*) FROM pets WHERE kind = $k GROUP BY 1", {"k": "cat"}).fetchall()
         [('cat', 2)]
         """
-        return self._engine.query(query, params, tables, strict=strict)
+        return self._engine.query(query, params, tables, strict=strict, progress=progress)
+
+    def duckdb(self, tables: Iterable[str] | None = None) -> DuckDBPyConnection:
+        """Return a DuckDB connection with the tables as views, for notebooks and BI tools.
+
+        DuckDB runs the statements, so it can do here whatever it can: read files, make tables of its own in memory.
+        The lake it can only read. Each view stays at the version that is the newest now, and has ``_rowid`` as its
+        last column. `sql` has more: the newest versions at each call, AT, branches, search functions and ``tables=``.
+
+        A medium is a reference, ``{'pets.image': 17}``: eight bytes a row through sorts, joins and LIMIT. The media
+        functions of `sql` take it, and ``media_bytes(image)`` gives the bytes. DuckDB computes a select list before it
+        sorts, so of the first few rows write ``SELECT media_bytes(image) FROM (FROM pets ORDER BY width LIMIT 5)``.
+        A medium that a function cannot read is NULL, and a warning is logged.
+
+        Parameters
+        ----------
+        tables
+            Which; branches as ``pets@exp``. None means all tables, main line.
+
+        Raises
+        ------
+        TableNotFoundError, VersionNotFoundError
+
+        Examples
+        --------
+        >>> lake = lh.connect(folder)
+        >>> _ = lake.create_table("pets", data=[{"kind": "cat", "width": 640}, {"kind": "dog", "width": 320}])
+        >>> with lake.duckdb() as con:
+        ...     con.sql("SELECT kind FROM pets WHERE width > 500").fetchall()
+        [('cat',)]
+        """
+        names = self.table_names() if tables is None else tables
+        return attach(names, lambda name: open_snapshot(self._location, name), self._sql_limits)
+
+    def open_selection(self, name: str) -> SavedSelection:
+        """Open what `Table.save_selection` kept.
+
+        Raises
+        ------
+        NotFoundError
+            There is none of this name.
+
+        Examples
+        --------
+        >>> lake = lh.connect(folder)
+        >>> _ = lake.create_table("pets", data=[{"x": i} for i in range(8)]).save_selection("train-a", where="x > 3")
+        >>> [len(batch["x"]) for batch in lake.open_selection("train-a").loader(batch_size=2)]
+        [2, 2]
+        """
+        return saving.open_saved(self._location, name, read_only=self._read_only)
+
+    def selections(self) -> pa.Table:
+        """Return the saved selections, by name.
+
+        Returns
+        -------
+        pyarrow.Table
+            ``name, table, version, num_rows, where, columns, saved_by, saved_at``.
+
+        Examples
+        --------
+        >>> lake = lh.connect(folder)
+        >>> _ = lake.create_table("pets", data=[{"x": i} for i in range(8)]).save_selection("train-a", where="x > 3")
+        >>> lake.selections().select(["name", "table", "num_rows"]).to_pylist()
+        [{'name': 'train-a', 'table': 'pets', 'num_rows': 4}]
+        """
+        return saving.saved(self._location)
+
+    def drop_selection(self, name: str) -> None:
+        """Forget a saved selection; a clean-up may take its version then.
+
+        Raises
+        ------
+        NotFoundError
+            There is none of this name.
+        ReadOnlyError
+
+        Examples
+        --------
+        >>> lake = lh.connect(folder)
+        >>> _ = lake.create_table("pets", data=[{"x": 1}]).save_selection("train-a")
+        >>> lake.drop_selection("train-a")
+        >>> lake.selections().num_rows
+        0
+        """
+        self._check_writable()
+        saving.drop(self._location, name)
 
     @cached_property
     def _engine(self) -> Engine:
-        return Engine(self._snapshot_of, self.table_names)
+        return Engine(self._snapshot_of, self.table_names, self._sql_limits)
 
     def _snapshot_of(self, table: TableName) -> Snapshot:
-        if table.branch is not None:
-            raise InvalidArgumentError("branches are not available yet")
-        return open_snapshot(self._location, table.name, table.version)
+        name = layout.on_branch(table.name, table.branch)
+        return open_snapshot(self._location, name, table.version, session=self._session)
+
+    @cached_property
+    def _session(self) -> Any:
+        """What Lance knows of files that never change, footers and pages of indexes, for all statements."""
+        return lance.Session()  # type: ignore[attr-defined]  # pylance 14 leaves it out of __all__
 
     def _check_writable(self) -> None:
         if self._read_only:
@@ -357,5 +463,5 @@ class Lake:
             )
 
 
-def _reopen(uri: str, read_only: bool) -> Lake:
-    return connect(uri, read_only=read_only)
+def _reopen(uri: str, read_only: bool, sql_limits: SqlLimits | None) -> Lake:
+    return connect(uri, read_only=read_only, sql_limits=sql_limits)

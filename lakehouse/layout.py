@@ -13,6 +13,7 @@
     <lake>/_lakehouse/audit/          what the log said of writes by others, up to a version
     <lake>/_lakehouse/counts/         how many rows of an immutable file are done; may be deleted
     <lake>/_lakehouse/history/        what happened to columns in versions that were cleaned up
+    <lake>/_lakehouse/selections/     what was trained on, under the names it was saved under
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
 FORMAT = 1
 FOLDER = "_lakehouse"
 TABLE_SUFFIX = ".lance"
+MAIN = "main"  # what Lance calls the line that is no branch
 PIN = "lakehouse-pin-"  # how tags begin that hold a version for a process, see `lakehouse.pins`
 _MARKER = "format.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_BRANCH = re.compile(r"(?!.*\.\.)[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")  # Lance's rule
 
 
 def side(lake: Location) -> Location:
@@ -52,6 +55,35 @@ def table_location(lake: Location, name: str) -> Location:
             f"{name!r} cannot be a table name; use letters, digits, '_', '-' and '.', starting with a letter or digit"
         )
     return lake.child(name + TABLE_SUFFIX)
+
+
+def on_branch(name: str, branch: str | None) -> str:
+    """Return the name by which a branch of a table goes, ``pets@exp``; the main line's is the table's.
+
+    Examples
+    --------
+    >>> on_branch("pets", "exp"), on_branch("pets", None), on_branch("pets", "main")
+    ('pets@exp', 'pets', 'pets')
+    """
+    return name if branch is None or branch == MAIN else f"{name}@{branch}"
+
+
+def line_location(lake: Location, name: str) -> Location:
+    """Return the folder of a table, or of the branch that a name as in ``pets@exp`` means.
+
+    Raises
+    ------
+    InvalidArgumentError
+        One of the two would leave the lake.
+    """
+    table, at, branch = name.partition("@")
+    if not at:
+        return table_location(lake, name)
+    if not _BRANCH.fullmatch(branch):
+        raise InvalidArgumentError(
+            f"{branch!r} cannot be a branch of {table!r}; use letters, digits, '_', '-', '.' and '/'"
+        )
+    return table_location(lake, table).child(f"tree/{branch}")
 
 
 def table_names(lake: Location) -> list[str]:
@@ -88,4 +120,6 @@ def drop(lake: Location, name: str) -> None:
     """Remove a table's folder and what is kept beside it."""
     table_location(lake, name).delete("")
     for room in ("ingest", "failures", "checkpoints", "leases", "runs", "marks", "audit", "counts", "history"):
-        side(lake).delete(f"{room}/{name}")
+        for entry in side(lake).listdir(room):
+            if entry == name or entry.startswith(f"{name}@"):  # of a branch
+                side(lake).delete(f"{room}/{entry}")

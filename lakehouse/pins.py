@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lakehouse import layout
-from lakehouse.errors import TableNotFoundError, translate
+from lakehouse.errors import TableNotFoundError, VersionNotFoundError, translate
 from lakehouse.leases import lease, leases_of, owners, release
 from lakehouse.snapshot import open_snapshot
 
@@ -75,10 +75,10 @@ def _tag(snapshot: Snapshot, name: str) -> None:
 
 
 def _untag(snapshot: Snapshot, name: str) -> None:
-    """Remove the tag; it may have never come to be, somebody else collects it too, or the table was dropped."""
+    """Remove the tag; it may have never come to be, somebody else collects it too, or its table or branch is gone."""
     try:
         open_snapshot(snapshot.lake, snapshot.name).dataset.tags.delete(name)
-    except TableNotFoundError:
+    except (TableNotFoundError, VersionNotFoundError):
         return
     except ValueError as error:
         if "Ref not found" not in str(error):

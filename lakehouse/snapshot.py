@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lakehouse import layout, storage
 from lakehouse._lance import check_process, check_tested, lance
 from lakehouse.errors import (
+    LakehouseError,
     TableNotFoundError,
     UnsupportedTableError,
     VersionNotFoundError,
@@ -37,7 +38,7 @@ class Snapshot:
     lake
         The lake's folder.
     name
-        The table's name.
+        The table's name; of a branch ``pets@exp``, by which it is opened, reported and kept apart from the main line.
     dataset
         The Lance dataset, at exactly this version.
     pinned
@@ -51,8 +52,13 @@ class Snapshot:
 
     @property
     def location(self) -> Location:
-        """The table's folder."""
-        return layout.table_location(self.lake, self.name)
+        """The table's folder, or its branch's."""
+        return layout.line_location(self.lake, self.name)
+
+    @property
+    def branch(self) -> str | None:
+        """The branch it is a version of; None for the main line."""
+        return self.name.partition("@")[2] or None
 
     @property
     def uri(self) -> str:
@@ -134,17 +140,17 @@ class Snapshot:
 def open_snapshot(
     lake: Location, name: str, version: int | str | dt.datetime | None = None, *, session: Any = None
 ) -> Snapshot:
-    """Open a table at a version, a tag, a time or its newest state.
+    """Open a table, or a branch as in ``pets@exp``, at a version, a tag, a time or its newest state.
 
     Raises
     ------
     TableNotFoundError
         There is no such table.
     VersionNotFoundError
-        There is no such version or tag, or no version as old as that.
+        There is no such version, tag or branch, or no version as old as that.
     """
     check_process()
-    location = layout.table_location(lake, name)
+    location = layout.line_location(lake, name)
     try:
         with translated(f"opening table {name!r}"):
             if isinstance(version, dt.datetime):
@@ -152,9 +158,37 @@ def open_snapshot(
             dataset = lance.dataset(
                 location.uri, version=version, storage_options=dict(location.storage_options) or None, session=session
             )
+            tags = tags_of(dataset) if isinstance(version, str) else {}
     except Exception as error:
-        raise _not_opened(lake, name, version, error) from error
-    return Snapshot(lake, name, dataset, pinned=version is not None)
+        if (better := _not_opened(lake, name, version)) is not None:
+            raise better from error
+        raise
+    snapshot = Snapshot(lake, name, dataset, pinned=version is not None)
+    if isinstance(version, str) and tags[version].branch != snapshot.branch:  # Lance opens it all the same
+        raise _elsewhere(name, version, tags[version].branch)
+    return snapshot
+
+
+@dataclass(frozen=True)
+class Tag:
+    """What a tag names: a version of the main line (None) or of a branch."""
+
+    branch: str | None
+    version: int
+
+
+def tags_of(dataset: Any, tries: int = 10) -> dict[str, Tag]:
+    """Return a table's tags, its branches' and jobs' among them.
+
+    Lance 14 fails if one that it found is gone as it is read, somebody's pin say.
+    """
+    try:
+        there = dataset.tags.list()
+    except ValueError as error:
+        if tries == 0 or "_refs/tags" not in str(error):
+            raise
+        return tags_of(dataset, tries - 1)
+    return {name: Tag(tag["branch"], int(tag["version"])) for name, tag in there.items()}
 
 
 def _version_at(table: Location, name: str, moment: dt.datetime) -> int:
@@ -171,21 +205,62 @@ def _version_at(table: Location, name: str, moment: dt.datetime) -> int:
     return max(version for version, when in made.items() if when <= moment)
 
 
-def _not_opened(lake: Location, name: str, version: int | str | dt.datetime | None, error: Exception) -> Exception:
+def _not_opened(lake: Location, name: str, version: int | str | dt.datetime | None) -> LakehouseError | None:
+    """Name what is not there; None where all that was asked for is, and the error says more."""
+    table, _, branch = name.partition("@")
     names = layout.table_names(lake)
-    if name not in names:
+    if table not in names:
         there = ", ".join(names) or "no tables"
-        return TableNotFoundError(f"no table {name!r} in {lake.uri}; it has {there}{closest(name, names)}")
-    if version is None or isinstance(version, dt.datetime):
-        return error
-    newest = lance.dataset(layout.table_location(lake, name).uri, storage_options=dict(lake.storage_options) or None)
-    if isinstance(version, str):
-        tags = sorted(tag for tag in newest.tags.list() if not tag.startswith(layout.PIN))
-        if version in tags:
-            return error
+        return TableNotFoundError(f"no table {table!r} in {lake.uri}; it has {there}{closest(table, names)}")
+    if not branch and (version is None or isinstance(version, dt.datetime)):
+        return None
+    options = dict(lake.storage_options) or None
+    try:
+        newest = lance.dataset(layout.table_location(lake, table).uri, storage_options=options)
+    except (OSError, ValueError):  # no table of Lance's
+        return None
+    branches = sorted(newest.branches.list())
+    if branch and branch not in branches:
+        known = tags_of(newest)
+        hint = f"; {branch!r} is a tag: {_call(table, branch, None)}" if branch in known else closest(branch, branches)
         return VersionNotFoundError(
-            f"no tag {version!r} on table {name!r}; it has {', '.join(tags) or 'no tags'}{closest(version, tags)}"
+            f"no branch {branch!r} of table {table!r}; it has {', '.join(branches) or 'no branches'}{hint}"
         )
-    if version in {v["version"] for v in newest.versions()}:
-        return error
-    return VersionNotFoundError(f"no version {version} of table {name!r}; the newest is {newest.version}")
+    if version is None or isinstance(version, dt.datetime):
+        return None
+    if branch:
+        newest = newest.checkout_version((branch, None))
+    if isinstance(version, str):
+        return _no_tag(name, version, newest, branches)
+    versions = [int(each["version"]) for each in newest.versions()]
+    if version in versions:
+        return None
+    began = f"; the branch begins at version {versions[0]}" if branch else ""
+    return VersionNotFoundError(f"no version {version} of table {name!r}; the newest is {versions[-1]}{began}")
+
+
+def _no_tag(name: str, version: str, newest: Any, branches: list[str]) -> VersionNotFoundError | None:
+    known = tags_of(newest)
+    if version in known:
+        return None
+    table, _, branch = name.partition("@")
+    tags = sorted(tag for tag, on in known.items() if on.branch == (branch or None) and not tag.startswith(layout.PIN))
+    hint = (
+        f"; {version!r} is a branch: {_call(table, None, version)}" if version in branches else closest(version, tags)
+    )
+    return VersionNotFoundError(f"no tag {version!r} on table {name!r}; it has {', '.join(tags) or 'no tags'}{hint}")
+
+
+def _elsewhere(name: str, tag: str, branch: str | None) -> VersionNotFoundError:
+    table = name.partition("@")[0]
+    on = f"branch {branch!r}" if branch else "the main line"
+    return VersionNotFoundError(
+        f"the tag {tag!r} of {table!r} is on {on}, not on {name!r}: {_call(table, tag, branch)}"
+    )
+
+
+def _call(table: str, tag: str | None, branch: str | None) -> str:
+    """Write how a tag or branch is opened, in Python and in SQL."""
+    version, at = (f", {tag!r}", f" AT (VERSION => {tag!r})") if tag else ("", "")
+    line, named = (f", branch={branch!r}", f'"{table}@{branch}"') if branch else ("", table)
+    return f"lake.open_table({table!r}{version}{line}), in SQL {named}{at}"

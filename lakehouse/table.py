@@ -7,14 +7,27 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from lakehouse import display, indexes, info, ingest, maintenance, reads, rows, samples, search, versions
+from lakehouse import (
+    advice,
+    display,
+    indexes,
+    info,
+    ingest,
+    maintenance,
+    reads,
+    rows,
+    samples,
+    search,
+    splits,
+    versions,
+)
 from lakehouse._optional import require
 from lakehouse.errors import ReadOnlyError, translated
 from lakehouse.features.evolution import columns, history, imported, revisions, rollback
 from lakehouse.features.jobs import backfill, preview, runs
 from lakehouse.features.records import ledger
 from lakehouse.ingest import FRAGMENT_NBYTES, FRAGMENT_ROWS
-from lakehouse.loader import Loader, LoaderOptions
+from lakehouse.loader import Loader, LoaderOptions, saving
 from lakehouse.loader.datasets import BatchSampler, TableDataset
 from lakehouse.location import Location
 from lakehouse.snapshot import Snapshot, open_snapshot
@@ -29,7 +42,11 @@ if TYPE_CHECKING:
     from lakehouse.features.evolution.rollback import RollbackResult
     from lakehouse.features.udfs.udf import UDF
     from lakehouse.index_kinds import DistanceType, IndexOptions
+    from lakehouse.loader.clips import Clip
     from lakehouse.loader.iterable import TableIterable
+    from lakehouse.loader.packing import Packing
+    from lakehouse.loader.saved import SavedSelection
+    from lakehouse.loader.sizes import Pad, Resize
     from lakehouse.maintenance import CompactResult
     from lakehouse.where import Where
 
@@ -80,7 +97,7 @@ class Table:
 
     @property
     def name(self) -> str:
-        """The table's name.
+        """The table's name; of a branch ``pets@exp``, as in SQL.
 
         Examples
         --------
@@ -146,6 +163,11 @@ class Table:
         if self._pin is not None:
             raise ReadOnlyError(
                 f"this handle of {self._name!r} is pinned to {self._pin!r}; open the table without a version to write"
+            )
+        if self._opened.branch is not None:
+            raise ReadOnlyError(
+                f"{self._name!r} is a branch, which this release only reads; write to the main line, or to the branch "
+                f"with pylance, which opens it as lance.dataset({self.uri!r})"
             )
         return self._named()
 
@@ -930,6 +952,27 @@ class Table:
         """
         return indexes.indexes(self.snapshot())
 
+    def advise(self) -> pa.Table:
+        """Say what would make the table faster to ask: what was found, the figures, the calls that change it.
+
+        Looked for are strings of few different values stored as text (in SQL, GROUP BY takes three times as long as
+        by a category), a key without an index, rows that an index does not cover, and many small fragments. A few
+        ranges of the strings are read, and all of a column only if those hold few values. A table below 10,000 rows
+        has nothing that is slow.
+
+        Returns
+        -------
+        pyarrow.Table
+            ``column`` (NULL for the table as a whole), ``finding``, ``evidence``, ``fix``.
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=pa.table({"kind": ["cat", "dog"] * 10_000}))
+        >>> table.advise()["evidence"].to_pylist()
+        ['2 different values; 140 kB as text in memory']
+        """
+        return advice.advise(self.snapshot())
+
     def optimize_indices(self) -> int:
         """Fold rows that came after an index was built into it, and return the version whose indexes cover them.
 
@@ -1017,16 +1060,22 @@ class Table:
         where: Where | None = None,
         batch_size: int = 64,
         shuffle: Any = True,
+        shuffle_memory: int | str | None = None,
         seed: int = 0,
         rank: int | None = None,
         world_size: int | None = None,
         num_workers: int = 0,
+        decode: Mapping[str, Resize | Pad | Clip] | None = None,
+        packing: Packing | None = None,
         transform: Callable[[Mapping[str, Any]], Any] | None = None,
         collate_fn: Callable[[list[Any]], Any] | None = None,
-        drop_last: bool = True,
+        drop_last: Any = True,
         on_bad_rows: Any = "raise",
         on_missing: Any = "raise",
+        weights: str | None = None,
+        balance: str | None = None,
         prefetch_batches: int = 4,
+        progress: bool | None = False,
     ) -> Loader:
         """Stream batches for training in an order that is arithmetic; see `LoaderOptions` for each argument.
 
@@ -1042,28 +1091,35 @@ class Table:
         [0, 1, 2, 3, 4, 5, 6, 7]
         """
         options = LoaderOptions(
-            columns=None if columns is None else tuple(columns),
+            columns=columns,
             where=where,
             batch_size=batch_size,
             shuffle=shuffle,
+            shuffle_memory=shuffle_memory,
             seed=seed,
             rank=rank,
             world_size=world_size,
             num_workers=num_workers,
+            decode=decode or {},
+            packing=packing,
             transform=transform,
             collate_fn=collate_fn,
             drop_last=drop_last,
             on_bad_rows=on_bad_rows,
             on_missing=on_missing,
+            weights=weights,
+            balance=balance,
             prefetch_batches=prefetch_batches,
+            progress=progress,
         )
-        return Loader(self.snapshot(), options, pin=not self._read_only)
+        return Loader(self._streamed(options), options, pin=not self._read_only)
 
     def torch_dataset(
         self,
         *,
         columns: Iterable[str] | None = None,
         where: Where | None = None,
+        decode: Mapping[str, Resize | Pad | Clip] | None = None,
         transform: Callable[[Mapping[str, Any]], Any] | None = None,
         on_bad_rows: Any = "raise",
         on_missing: Any = "raise",
@@ -1082,13 +1138,14 @@ class Table:
         4
         """
         options = LoaderOptions(
-            columns=None if columns is None else tuple(columns),
+            columns=columns,
             where=where,
+            decode=decode or {},
             transform=transform,
             on_bad_rows=on_bad_rows,
             on_missing=on_missing,
         )
-        return TableDataset(self.snapshot(), options, pin=not self._read_only)
+        return TableDataset(self._streamed(options), options, pin=not self._read_only)
 
     def batch_sampler(
         self,
@@ -1096,10 +1153,11 @@ class Table:
         *,
         batch_size: int = 64,
         shuffle: Any = True,
+        shuffle_memory: int | str | None = None,
         seed: int = 0,
         rank: int | None = None,
         world_size: int | None = None,
-        drop_last: bool = True,
+        drop_last: Any = True,
     ) -> BatchSampler:
         """Return the order of `loader` for a `torch_dataset`, as a batch sampler for torch's ``DataLoader``.
 
@@ -1113,6 +1171,7 @@ class Table:
         options = LoaderOptions(
             batch_size=batch_size,
             shuffle=shuffle,
+            shuffle_memory=shuffle_memory,
             seed=seed,
             rank=rank,
             world_size=world_size,
@@ -1137,7 +1196,75 @@ class Table:
         require("torch", "t.torch_iterable()")
         from lakehouse.loader.iterable import TableIterable
 
-        return TableIterable(self.snapshot(), LoaderOptions(**options), pin=not self._read_only)
+        asked = LoaderOptions(**options)
+        return TableIterable(self._streamed(asked), asked, pin=not self._read_only)
+
+    def _streamed(self, options: LoaderOptions) -> Snapshot:
+        return self._writable() if options.on_missing == "fill" else self.snapshot()
+
+    def save_selection(
+        self,
+        name: str,
+        *,
+        where: Where | None = None,
+        columns: Iterable[str] | None = None,
+        shuffle: Any = True,
+        seed: int = 0,
+        on_missing: Any = "raise",
+    ) -> SavedSelection:
+        """Keep under a name what a loader with these arguments reads: version, rows, columns as they were made, order.
+
+        The version is tagged, so clean-up spares it. `lake.open_selection` opens it again, wherever the lake is.
+
+        Raises
+        ------
+        AlreadyExistsError
+            The name is taken.
+        ConflictError
+            Somebody else is saving under this name at this moment.
+        DataError
+            Features are missing or stale in some rows, see `LoaderOptions`.
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"x": i} for i in range(8)])
+        >>> table.save_selection("train-a", where="x > 3").num_rows
+        4
+        """
+        options = LoaderOptions(columns=columns, where=where, shuffle=shuffle, seed=seed, on_missing=on_missing)
+        return saving.save(self._writable() if on_missing == "fill" else self._named(), name, options)
+
+    def split_leaks(self, split: str, content: str = "image", *, progress: bool | None = None) -> pa.Table:
+        """Find contents that stand in more than one split, by the sha256 of their bytes.
+
+        Parameters
+        ----------
+        split
+            The column with the splits; rows where it is NULL are in none.
+        content
+            The column to compare: media, words, bytes or whole numbers. NULL equals nothing.
+        progress
+            ``None`` shows a bar on a terminal and one log line a minute elsewhere, ``False`` nothing.
+
+        Returns
+        -------
+        pyarrow.Table
+            ``sha256, row_ids, splits``: one row a content; ``splits[i]`` is the split of ``row_ids[i]``.
+
+        Raises
+        ------
+        ColumnNotFoundError
+        SchemaError
+            A content of another type.
+
+        Examples
+        --------
+        >>> rows = [{"text": "a", "split": "train"}, {"text": "b", "split": "val"}, {"text": "a", "split": "val"}]
+        >>> table = lh.connect(folder).create_table("pets", data=rows)
+        >>> table.split_leaks("split", "text", progress=False).drop_columns("sha256").to_pylist()
+        [{'row_ids': [0, 2], 'splits': ['train', 'val']}]
+        """
+        return splits.split_leaks(self.snapshot(), split, content, progress=progress)
 
     # Versions
 

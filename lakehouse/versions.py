@@ -14,6 +14,7 @@ from lakehouse.errors import (
     closest,
     translated,
 )
+from lakehouse.snapshot import Tag, tags_of
 
 if TYPE_CHECKING:
     from lakehouse.snapshot import Snapshot
@@ -45,7 +46,7 @@ def history(snapshot: Snapshot, limit: int | None = None) -> pa.Table:
     dataset = snapshot.dataset
     with translated(f"reading the history of {snapshot.name!r}"):
         named: dict[int, list[str]] = {}
-        for name, version in _tags(dataset).items():
+        for name, version in tags(snapshot).items():
             named.setdefault(version, []).append(name)
         kept = [v for v in dataset.versions() if v["version"] <= snapshot.version]
         rows = [_row(snapshot, version, named) for version in kept[::-1][:limit]]
@@ -79,12 +80,14 @@ def tag(snapshot: Snapshot, name: str) -> None:
         raise InvalidArgumentError(f"a tag cannot be {name!r}: it would read as a version number")
     if name.startswith(layout.PIN):
         raise InvalidArgumentError(f"a tag cannot be {name!r}: {layout.PIN} names the versions that jobs are reading")
-    there = tags(snapshot)
-    if there.get(name) == snapshot.version:
+    with translated(f"reading the tags of {snapshot.name!r}"):
+        there = tags_of(snapshot.dataset).get(name)
+    if there == Tag(snapshot.branch, snapshot.version):
         return
-    if name in there:
+    if there is not None:
+        line = f" on branch {there.branch!r}" if there.branch else ""
         raise AlreadyExistsError(
-            f"the tag {name!r} is on version {there[name]} of {snapshot.name!r}; untag({name!r}) first"
+            f"the tag {name!r} is on version {there.version} of {snapshot.name!r}{line}; untag({name!r}) first"
         )
     with translated(f"tagging version {snapshot.version} of {snapshot.name!r} as {name!r}"):
         snapshot.dataset.tags.create(name, snapshot.version)
@@ -108,17 +111,9 @@ def untag(snapshot: Snapshot, name: str) -> None:
 
 
 def tags(snapshot: Snapshot) -> dict[str, int]:
-    """Return the tags and their versions, sorted by name."""
+    """Return the tags people made on this line, the main one or a branch, and their versions, sorted by name."""
     with translated(f"reading the tags of {snapshot.name!r}"):
-        return dict(sorted(_tags(snapshot.dataset).items()))
-
-
-def _tags(dataset: Any, tries: int = 10) -> dict[str, int]:
-    """Return the tags people made; Lance 14 fails if one that it found is gone as it is read, somebody's pin say."""
-    try:
-        there = dataset.tags.list()
-    except ValueError as error:
-        if tries == 0 or "_refs/tags" not in str(error):
-            raise
-        return _tags(dataset, tries - 1)
-    return {name: int(tag["version"]) for name, tag in there.items() if not name.startswith(layout.PIN)}
+        there = sorted(tags_of(snapshot.dataset).items())
+    return {
+        name: on.version for name, on in there if on.branch == snapshot.branch and not name.startswith(layout.PIN)
+    }

@@ -202,7 +202,7 @@ def test_a_version_or_tag_that_is_not_there_names_those_that_are(lake, pets):
         pets.checkout(99)
     with pytest.raises(VersionNotFoundError, match="did you mean 'v1'"):
         pets.checkout("v11")
-    with pytest.raises(InvalidArgumentError, match="branches"):
+    with pytest.raises(VersionNotFoundError, match="no branches"):
         lake.open_table("pets", branch="exp")
 
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from lakehouse import types
 from lakehouse.errors import DataError, SchemaError
-from lakehouse.loader.columns import Column, Form, column_of, dense, gather
+from lakehouse.loader import Loader, LoaderOptions
+from lakehouse.loader.columns import Column, Form, column_of, dense, gather, run_of
+from lakehouse.loader.torch import TorchArrays
 
 DENSE = {
     pa.int8(): [1, -2, 3],
@@ -44,6 +46,29 @@ def test_slices_of_vectors_are_viewed_where_they_lie(values, data):
     array = pa.array(values, pa.list_(pa.int16(), 3))[first:]
     assert dense(array).tolist() == values[first:]
     assert dense(array).base is not None  # a view, no copy
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pa.array(range(100), pa.int64()),
+        pa.FixedSizeListArray.from_arrays(pa.array(np.arange(300, dtype=np.float16)), 3),
+        pa.array([[i] * (i % 4) for i in range(100)], pa.list_(pa.float32())),
+        pa.array(range(100), pa.timestamp("us")),
+    ],
+    ids=lambda data: str(data.type),
+)
+def test_rows_that_follow_each_other_are_not_copied(data):
+    column, rows, ids = column_of(pa.field("x", data.type)), np.arange(10, 30), np.arange(100, dtype=np.uint64)
+    read = (data.flatten() if pa.types.is_nested(data.type) else data).buffers()[-1]
+
+    def lies_in_it(parts):
+        tensors = [TorchArrays().wrap(part) for part in (parts if isinstance(parts, list) else [parts])]
+        return {read.address <= each.data_ptr() < read.address + read.size for each in tensors if each.numel()}
+
+    assert lies_in_it(gather(column, data, rows, ids, run_of(rows))) == {True}
+    assert lies_in_it(gather(column, data, rows, ids)) == {False}
+    assert run_of(rows[::-1]) is run_of(rows[::2]) is None
 
 
 @given(st.lists(st.lists(st.floats(width=32, allow_nan=False)), min_size=1, max_size=20), st.data())
@@ -102,7 +127,7 @@ def test_a_word_that_is_not_declared_is_no_code():
 )
 def test_null_cannot_become_a_tensor(data, field, what):
     taken(data, [2, 0], field)
-    with pytest.raises(DataError, match=rf"{what} in row id 101.*on_missing='skip'"):
+    with pytest.raises(DataError, match=rf"{what} in row id 101.*on_bad_rows="):
         taken(data, [2, 1], field)
 
 
@@ -125,3 +150,22 @@ def test_types_without_a_form_are_refused_by_name(data_type):
 def test_media_but_images_are_bytes():
     assert column_of(types.field("clip", "video")) == Column("clip", Form.VALUES)
     assert column_of(types.field("image", "image")) == Column("image", Form.IMAGES)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("batch_size", [3, 64])
+def test_a_table_of_numbers_and_vectors_comes_as_python_has_it(lake, shuffle, batch_size):
+    """Small batches are put together in the consumer's thread."""
+    rows = 64
+    columns = {str(kind): pa.array([values[row % 3] for row in range(rows)], kind) for kind, values in DENSE.items()}
+    columns |= {"at": pa.array(range(rows), pa.timestamp("us")), "x": pa.array(range(rows))}
+    names = {f"c{i}": array for i, array in enumerate(columns.values())}
+    table = lake.create_table("dense", data=pa.table(names))
+    seen = []
+    for batch in Loader(table.snapshot(), LoaderOptions(batch_size=batch_size, shuffle=shuffle, drop_last=False)):
+        seen += zip(*(batch[name].tolist() for name in names), strict=True)
+    plain = {
+        name: (array.cast(pa.int64()) if str(array.type).startswith("timestamp") else array)
+        for name, array in names.items()
+    }
+    assert sorted(seen, key=lambda row: row[-1]) == list(zip(*(a.to_pylist() for a in plain.values()), strict=True))

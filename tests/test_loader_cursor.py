@@ -8,7 +8,7 @@ def run(cursor, num_batches, until=None):
     epoch, first = cursor.begin(num_batches)
     last = num_batches if until is None else min(until, num_batches)
     for received in range(first + 1, last + 1):
-        cursor.received = received
+        cursor.receive(received, num_batches)
     if until is None:
         cursor.finish(num_batches)
     return epoch, list(range(first, last))
@@ -24,6 +24,12 @@ def test_an_iteration_left_early_starts_its_epoch_again():
     run(cursor, 5)
     assert run(cursor, 5, until=2) == (1, [0, 1])
     assert run(cursor, 5) == (1, [0, 1, 2, 3, 4])
+
+
+def test_an_epoch_is_over_with_its_last_batch_whether_or_not_the_end_was_asked_for():
+    cursor = Cursor()
+    assert [run(cursor, 5, until=5)[0] for _ in range(3)] == [0, 1, 2]
+    assert cursor.received == 5
 
 
 def test_a_loaded_position_goes_on_once():

@@ -52,6 +52,11 @@ def test_processes_make_the_same_batches_epoch_after_epoch_and_resumed(table):
     assert contents(processes) == expected[1][3:]
     assert contents(processes) == expected[2]
     assert processes.stats().nbytes_read > 0
+    first = iter(processes)
+    next(first)
+    next(iter(processes))
+    with pytest.raises(InvalidArgumentError, match="another iteration of this loader has begun"):
+        next(first)
 
 
 def test_torchs_dataloader_takes_the_dataset_and_the_sampler(table):
@@ -70,7 +75,9 @@ def test_torchs_dataloader_shares_an_iterable_among_workers(table):
     )
     own = Loader(table.snapshot(), options())
     assert contents(loader) == contents(own)
+    next(iter(loader))  # left early, and an epoch of its own
     dataset.set_epoch(1)
+    assert contents(loader) == contents(own)
     assert contents(loader) == contents(own)
 
 
@@ -78,13 +85,14 @@ def test_an_iterable_resumes_in_each_worker(table):
     """As torchdata's StatefulDataLoader does it: the state is loaded into a fresh iterator."""
     dataset = TableIterable(table.snapshot(), options())
     whole = contents(dataset)
+    dataset.set_epoch(0)
     batches = iter(dataset)
     for _ in zip(range(3), batches):
         pass
     resumed = iter(dataset)
     resumed.load_state_dict(batches.state_dict())
     assert contents(resumed) == whole[3:]
-    with pytest.raises(InvalidArgumentError, match="workers 2, here it is 1"):
+    with pytest.raises(InvalidArgumentError, match="with 2 workers, here there are 1"):
         iter(dataset).load_state_dict(batches.state_dict() | {"every": 2})
 
 

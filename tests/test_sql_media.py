@@ -13,6 +13,7 @@ from lakehouse.errors import MediaError, QueryError
 from lakehouse.media.codecs import encode_image
 from lakehouse.media.phash import phash
 from lakehouse.schema import Column, Schema
+from lakehouse.sql import Engine
 from lakehouse.types import Type
 from tests.media_files import picture, video
 
@@ -187,3 +188,97 @@ def test_a_call_that_means_nothing_says_how_it_goes(media, call, word):
 def test_bytes_that_are_handed_in_are_media_too(media):
     given = pa.table({"b": pa.array([picture(width_px=7, height_px=9), None], pa.binary())})
     assert media.sql("SELECT image_width(b) FROM given", tables={"given": given}).fetchall() == [(7,), (None,)]
+
+
+HEAVY_ROWS, HEAVY_NBYTES = 600, 5_000
+
+
+@pytest.fixture(scope="module")
+def heavy(tmp_path_factory):
+    """3 MB of bytes inline, none of them NULL, and as much as blobs, of which every tenth is."""
+    rng = np.random.default_rng(0)
+    lake = lh.connect(tmp_path_factory.mktemp("heavy") / "lake")
+    columns = [Column("image", Type("image")), Column("blob", Type("image", storage="blob"))]
+    table = lake.create_table("t", schema=Schema("t", None, [*columns, Column("n", "int32"), Column("kind", "string")]))
+    values = [rng.bytes(HEAVY_NBYTES) for _ in range(HEAVY_ROWS)]
+    rows = [{"image": b, "blob": b if i % 10 else None, "n": i, "kind": "ab"[i % 2]} for i, b in enumerate(values)]
+    table.add(rows, progress=False)
+    return lake
+
+
+def read(lake, statement):
+    """Rows, and the bytes read for them when the files' footers are known."""
+    snapshot = lake.open_table("t").snapshot()
+    engine = Engine(lambda name: snapshot, lake.table_names)
+    engine.query(statement).arrow()
+    snapshot.dataset.io_stats_incremental()
+    rows = engine.query(statement).fetchall()
+    nbytes = snapshot.dataset.io_stats_incremental().read_bytes
+    engine.close()
+    return rows, nbytes
+
+
+@pytest.mark.parametrize("column", ["image", "blob"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT count({c}), count(*) FROM t",
+        "SELECT count(*) FROM t WHERE {c} IS NULL",
+        "SELECT n FROM t WHERE {c} IS NULL AND n < 15 ORDER BY n",
+        "SELECT count(*) FROM t WHERE {c} IS NOT NULL AND kind = 'a'",
+        "SELECT kind, count({c}) FROM t GROUP BY kind ORDER BY kind",
+        "SELECT sum(CASE WHEN {c} IS NULL THEN 1 ELSE 0 END) FROM t",
+        "SELECT count(pic) FROM (SELECT {c} AS pic FROM t WHERE n < 20)",
+        "WITH a AS (SELECT {c} AS pic, n FROM t ORDER BY n LIMIT 3) SELECT n FROM a WHERE pic IS NULL",
+        "SELECT n, {c} IS NULL FROM t ORDER BY {c} IS NULL DESC, n LIMIT 2",
+        "SELECT count(*) FROM t a LEFT JOIN t b ON a.n = b.n + 590 WHERE b.{c} IS NULL",
+        "SELECT count(*) FROM t WHERE image IS NULL OR {c} IS NULL",
+    ],
+)
+def test_whether_a_medium_is_null_is_told_without_its_bytes(heavy, column, statement):
+    rows, nbytes = read(heavy, statement.format(c=column))
+    held = heavy.open_table("t").to_arrow()
+    assert (
+        rows == heavy.sql(statement.format(c=column).replace("FROM t", "FROM held"), tables={"held": held}).fetchall()
+    )
+    assert nbytes < HEAVY_ROWS * HEAVY_NBYTES / 20
+
+
+@pytest.mark.parametrize("column", ["image", "blob"])
+@pytest.mark.parametrize(
+    ("statement", "num_read"),
+    [
+        ("SELECT n FROM t WHERE sha256({c}) > '0' AND n % 100 = 7", 6),
+        ("SELECT n FROM t WHERE n % 100 = 7 AND sha256({c}) > '0' AND kind = 'b'", 6),
+        ("SELECT n FROM t WHERE sha256({c}) > '0' AND {c} IS NOT NULL AND n < 10", 10),
+        ("SELECT sha256({c}) AS h, count(*) FROM t WHERE n % 100 = 7 GROUP BY h ORDER BY h", 6),
+        ("SELECT n FROM t WHERE n % 100 = 7 ORDER BY sha256({c})", 6),
+        ("SELECT max(sha256({c})) FROM t WHERE n IN (1, 2, 3)", 3),
+        ("SELECT CASE WHEN n < 3 THEN sha256({c}) END FROM t", 3),
+        ("SELECT a.n FROM t a JOIN t b ON sha256(a.{c}) = b.kind WHERE a.n < 4", 4),
+        ("SELECT a.n FROM t a JOIN t b USING (n) WHERE sha256(a.{c}) > '0' AND a.n % 100 = 7 AND b.kind = 'b'", 6),
+        ("SELECT sha256({c}) FROM t QUALIFY row_number() OVER (PARTITION BY kind ORDER BY n DESC) = 1", 2),
+        ("SELECT octet_length({c}), base64({c}) FROM t ORDER BY n DESC LIMIT 4", 4),
+        ("SELECT DISTINCT kind, sha256({c}) FROM t WHERE n BETWEEN 1 AND 5", 5),
+        ("SELECT sha256({c}) FROM t USING SAMPLE 5", 5),
+    ],
+)
+def test_a_call_reads_the_media_that_other_conditions_leave(heavy, column, statement, num_read):
+    _, nbytes = read(heavy, statement.format(c=column))
+    assert nbytes <= (num_read + 1) * HEAVY_NBYTES + 40_000
+
+
+def test_conditions_beside_a_call_mean_what_they_meant(heavy):
+    for where in (
+        "image_width(image) > 3 OR n < 5",
+        "NOT (sha256(image) > 'f' AND n < 300)",
+        "sha256(image) > '8' AND n < 300 AND kind = 'a'",
+        "sha256(image) > '8' AND n IN (SELECT n FROM t WHERE n < 100)",
+        "sha256(image) IS NULL AND n < 100",
+        "(n < 50) IS NOT FALSE AND sha256(image) > '8'",
+    ):
+        stored = heavy.open_table("t").to_arrow(["image", "n", "kind"])
+        other = f"SELECT n FROM stored t WHERE {where.replace('FROM t', 'FROM stored')} ORDER BY n"
+        assert heavy.sql(f"SELECT n FROM t WHERE {where} ORDER BY n").fetchall() == [
+            tuple(row) for row in heavy.sql(other, tables={"stored": stored}).fetchall()
+        ]

@@ -69,6 +69,20 @@ def test_row_ids_are_there_when_named_and_only_then(small):
     assert small.sql("SELECT count(COLUMNS(*)) FROM pets WHERE _rowid < 9").arrow().column_names == ["id", "width"]
 
 
+def test_row_ids_of_a_result_open_its_samples(small):
+    pets = small.open_table("pets")
+    joined = "SELECT p._rowid AS r, o.name FROM pets p JOIN owners o USING (id) ORDER BY p.width"
+    hits = small.sql(joined).arrow()
+    assert [row["id"] for row in pets.rows(hits["r"].to_pylist())] == ["b", "a"]
+    few = small.sql("SELECT _rowid FROM pets USING SAMPLE 2").arrow()["_rowid"].to_pylist()
+    assert len(pets.rows(few)) == 2
+    first = small.sql("SELECT upper(id) AS u, _rowid FROM pets ORDER BY width LIMIT 1").arrow()
+    assert first.column_names == ["u", "_rowid"]
+    assert pets.rows(first["_rowid"].to_pylist())[0]["width"] == 1
+    both = small.sql("SELECT *, p._rowid, o._rowid AS theirs FROM pets p JOIN owners o USING (id) LIMIT 1").arrow()
+    assert both.column_names == ["id", "width", "name", "_rowid", "theirs"]
+
+
 def test_row_ids_do_not_join_by_themselves(small):
     statement = "SELECT count(*) FROM (SELECT _rowid AS r FROM owners), pets NATURAL JOIN owners"
     assert small.sql(statement).fetchall() == [(4,)]
@@ -80,7 +94,37 @@ def test_a_table_may_have_any_name_a_lake_can_hold(lake):
         assert lake.sql(f'SELECT "order" FROM "{name}"').fetchall() == [(1,)]
 
 
+@pytest.mark.parametrize("name", ["main.pets", "lake.pets", "lake.main.pets", "Main.PETS", '"lake"."main"."pets"'])
+def test_the_schema_that_tools_are_told_can_be_written(small, name):
+    assert small.sql(f"SELECT count(*) FROM {name}").fetchall() == [(3,)]
+    assert small.sql(f"SELECT {name}.id FROM {name} WHERE {name}.width = 1").fetchall() == [("b",)]
+    assert small.sql(f"SELECT count(*) FROM {name} p AT (VERSION => 1) WHERE p.width > 0").fetchall() == [(0,)]
+    shadowed = f"WITH pets AS (SELECT 1) SELECT count(*) FROM pets, {name} p"
+    assert small.sql(shadowed).fetchall() == [(3,)]
+    assert small.sql(f"DESCRIBE {name}").arrow()["column_name"].to_pylist() == ["id", "width"]
+
+
+def test_columns_may_be_written_with_the_schema(small):
+    assert small.sql("SELECT main.pets.id FROM pets ORDER BY lake.main.pets.width LIMIT 1").fetchall() == [("b",)]
+    boxed = pa.table({"pets": [{"id": 7}]})
+    assert small.sql("SELECT main.pets.id FROM main", tables={"main": boxed}).fetchall() == [(7,)]
+
+
+@pytest.mark.parametrize("name", ["other.pets", "memory.main.pets", "lake.other.pets", "temp.pets"])
+def test_a_schema_that_is_not_there_is_told_which_is(small, name):
+    with pytest.raises(QueryError, match=r"one schema, lake\.main"):
+        small.sql(f"SELECT * FROM {name}")
+
+
 def test_show_and_describe(small):
+    assert small.sql("SHOW TABLES FROM main").fetchall() == small.sql("SHOW TABLES FROM lake.main").fetchall()
+    with pytest.raises(QueryError, match="one schema"):
+        small.sql("SHOW TABLES FROM other")
+    summary = small.sql("SUMMARIZE pets").arrow()
+    assert summary["max"].to_pylist() == ["c", "3"]
+    assert small.sql("SELECT min FROM (SUMMARIZE SELECT width FROM pets)").fetchall() == [("1",)]
+    with pytest.raises(QueryError, match="a lake has nothing else to show"):
+        small.sql("SHOW SCHEMAS")
     assert small.sql("SHOW TABLES").fetchall() == [("owners",), ("pets",)]
     more = small.sql("SHOW TABLES", tables={"labels": pa.table({"a": [1]})})
     assert more.fetchall() == [("labels",), ("owners",), ("pets",)]
@@ -182,3 +226,72 @@ def test_stamps_of_features_are_never_seen(small):
     assert small.sql("SELECT * FROM pets ORDER BY id").fetchall() == [("a", 3, 6), ("b", 1, 2), ("c", 2, 4)]
     with pytest.raises(QueryError):
         small.sql("SELECT twice__stamp FROM pets")
+
+
+STATEMENTS = {
+    "PIVOT pets ON id IN ('a', 'b') USING sum(width)": [(3, 1)],
+    "SELECT * FROM (SELECT id, width FROM pets) PIVOT (max(width) FOR id IN ('a', 'c'))": [(3, 2)],
+    "UNPIVOT pets ON width INTO NAME k VALUE v ORDER BY v": [("b", "width", 1), ("c", "width", 2), ("a", "width", 3)],
+    "SELECT count(*) FROM pets UNPIVOT (v FOR k IN (width))": [(3,)],
+    "VALUES (1, 'x'), (2, 'y')": [(1, "x"), (2, "y")],
+    "FROM pets ORDER BY id LIMIT 1": [("a", 3)],
+    "FROM pets SELECT id ORDER BY id LIMIT 1": [("a",)],
+    "TABLE owners": [("a", "x"), ("b", "y")],
+    "(SELECT id FROM pets WHERE width = 3) UNION (SELECT id FROM owners) ORDER BY 1": [("a",), ("b",)],
+    "-- one\nSELECT /* two */ 1 -- three\n;;": [(1,)],
+    "SELECT p.id, o.name FROM pets p POSITIONAL JOIN owners o WHERE o.name = 'y'": [("b", "y")],
+    "SELECT p.id, o.id FROM pets p ASOF JOIN owners o ON p.id >= o.id ORDER BY 1": [("a", "a"), ("b", "b"), ("c", "b")],
+    "SELECT m FROM pets p, LATERAL (SELECT p.width + 1 AS m) ORDER BY m": [(2,), (3,), (4,)],
+    "WITH RECURSIVE r AS (SELECT min(width) AS i FROM pets UNION ALL SELECT i + 1 FROM r WHERE i < (SELECT max(width) FROM pets)) SELECT count(*) FROM r": [
+        (3,)
+    ],
+    "WITH RECURSIVE pets AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM pets WHERE i < 4) SELECT count(*) FROM pets": [
+        (4,)
+    ],
+    "SELECT [x + width FOR x IN [1, 2]] FROM pets ORDER BY id LIMIT 1": [([4, 5],)],
+    "SELECT list_transform([1, 2], lambda x: x * width) FROM pets ORDER BY id LIMIT 1": [([3, 6],)],
+    "SELECT COLUMNS('w.*') FROM pets ORDER BY 1 LIMIT 1": [(1,)],
+    "SELECT * EXCLUDE (id) REPLACE (width * 2 AS width) FROM pets ORDER BY 1": [(2,), (4,), (6,)],
+    "SELECT id, sum(width) FROM pets GROUP BY ROLLUP (id) ORDER BY ALL NULLS LAST": [
+        ("a", 3),
+        ("b", 1),
+        ("c", 2),
+        (None, 6),
+    ],
+    "SELECT count(*) FROM (SHOW TABLES) UNION ALL SELECT count(*) FROM pets ORDER BY 1": [(2,), (3,)],
+    "SELECT id FROM pets UNION ALL BY NAME SELECT 9 AS width, id FROM owners ORDER BY ALL LIMIT 1": [("a", 9)],
+    "WITH a AS MATERIALIZED (FROM pets) SELECT count(*) FROM a, a AS b": [(9,)],
+}
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_a_statement_of_every_kind_is_answered(small, statement):
+    assert small.sql(statement).fetchall() == STATEMENTS[statement]
+
+
+def test_a_text_that_is_asked_again_is_not_changed_by_its_first_answer(small):
+    statement = "SELECT upper(id) AS u, ? AS n FROM pets AT (VERSION => ?) WHERE width > ? ORDER BY width LIMIT ?"
+    version = small.open_table("pets").version
+    assert small.sql(statement, ["x", version, 1, 1]).fetchall() == [("C", "x")]
+    assert small.sql(statement, ["y", version, 0, 2]).fetchall() == [("B", "y"), ("C", "y")]
+    assert small.sql(statement, ["y", 1, 0, 2]).fetchall() == []
+    other = pa.table({"id": ["q"], "width": [7]})
+    with pytest.warns(UserWarning, match="pets"):
+        assert small.sql("SELECT * FROM pets", tables={"pets": other}).fetchall() == [("q", 7)]
+    assert len(small.sql("SELECT * FROM pets").fetchall()) == 3
+
+
+def test_only_so_many_texts_are_remembered():
+    from lakehouse.sql.parsing import _KEPT, _Recent
+
+    made, recent = [], _Recent()
+
+    def get(text):
+        return recent.get(text, lambda: made.append(text) or f"made {text}")
+
+    for number in range(_KEPT + 1):
+        assert get(f"{number}") == f"made {number}"
+    assert get("1") == "made 1"
+    assert len(made) == _KEPT + 1
+    get("0")
+    assert made[-1] == "0"

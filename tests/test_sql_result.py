@@ -1,7 +1,14 @@
 """A result: lazy, computed once, whole or as a stream."""
 
+import decimal
 import gc
 import io
+import os
+import pickle
+import random
+import signal
+import threading
+import time
 import tracemalloc
 
 import pandas as pd
@@ -9,8 +16,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lakehouse.errors import CorruptTableError, DataError, QueryError, ResourceLimitError, StorageError
-from lakehouse.sql import Engine, Limits
+import lakehouse as lh
+from lakehouse import types
+from lakehouse.errors import (
+    ColumnNotFoundError,
+    CorruptTableError,
+    DataError,
+    QueryError,
+    ResourceLimitError,
+    StorageError,
+)
+from lakehouse.progress import reporting_to
+from lakehouse.sql import Engine, SqlLimits
+from tests.seeded import pictures
 
 
 @pytest.fixture
@@ -70,9 +88,9 @@ def test_a_failed_fetch_is_not_taken_for_an_empty_result(numbers):
 
 
 def test_an_error_in_the_middle_of_a_stream_is_ours(numbers):
-    stream = numbers.sql("SELECT CASE WHEN range > 500000 THEN 'x' ELSE '1' END::INT FROM range(1000000)").batches()
+    result = numbers.sql("SELECT CASE WHEN range > 500000 THEN 'x' ELSE '1' END::INT FROM range(1000000)")
     with pytest.raises(QueryError, match="Conversion Error"):
-        stream.read_all()
+        result.batches().read_all()
 
 
 def test_a_mistake_is_told_when_the_statement_is_asked_without_the_text_that_is_run(numbers):
@@ -208,12 +226,12 @@ def test_media_of_a_stream_come_in_small_batches(lake):
 def test_media_over_the_limit_are_refused_and_stream(lake):
     table = lake.create_table("big", schema=pa.schema([media_field()]))
     table.add([{"image": bytes([i]) * 100_000} for i in range(20)])
-    engine = Engine(lake._snapshot_of, lake.table_names, Limits(max_media_nbytes=1_000_000))
+    engine = Engine(lake._snapshot_of, lake.table_names, SqlLimits(max_media_nbytes=1_000_000))
     for statement in ("SELECT image FROM big", "SELECT a.image FROM big a, range(3) WHERE a._rowid < 5"):
         with pytest.raises(ResourceLimitError, match="max_media_nbytes"):
             engine.query(statement).arrow()
     assert engine.query("SELECT image FROM big LIMIT 5").arrow().num_rows == 5
-    streamed = Engine(lake._snapshot_of, lake.table_names, Limits(max_media_nbytes=4_000_000)).query(
+    streamed = Engine(lake._snapshot_of, lake.table_names, SqlLimits(max_media_nbytes=4_000_000)).query(
         "SELECT image FROM big"
     )
     assert sum(batch.num_rows for batch in streamed.batches()) == 20
@@ -240,7 +258,8 @@ def test_show_prints_a_few_rows_and_no_bytes(lake, pets, capsys):
     result.show(max_rows=3)
     printed = capsys.readouterr().out
     assert "the first 3 shown" in printed
-    assert "bytes" in printed
+    assert "image " in printed
+    assert "kB" in printed or " B" in printed
     assert "NULL" in printed
 
 
@@ -270,6 +289,190 @@ def test_explain_says_versions_and_what_is_read_late(lake, pets):
     text = lake.sql("SELECT id, image FROM pets WHERE id IN ('a', 'b') AND width + 1 > 3").explain()
     assert f"pets: version {pets.version}" in text
     assert "`id` IN ('a', 'b')" in text
-    assert "from an index" in text
+    assert "from the index" in text
     assert "read for the rows of the result: image" in text
     assert "PYTHON_ARROW_SCAN" in text.upper().replace(" ", "_")
+
+
+def test_a_notebook_shows_pictures_small_and_other_media_as_their_size(lake):
+    columns = {"image": "image", "video": "video", "word": "string", "loose": "binary"}
+    table = lake.create_table("album", schema=pa.schema([types.field(name, kind) for name, kind in columns.items()]))
+    picture = pictures(1, width_px=400, height_px=300)["image"][0].as_py()
+    table.add([{"image": picture, "video": b"v" * 5_000, "word": "<b>", "loose": picture}] * 30)
+    table.add([{"image": picture[:200], "video": None, "word": None, "loose": b"no picture"}])
+    html = lake.sql("SELECT * FROM album ORDER BY word NULLS FIRST")._repr_html_()
+    assert html.count('<img src="data:image/webp;base64,') == 38  # of 20 rows, but for the broken one
+    assert len(html) < 38 * 11_000 + 20_000
+    assert ">video 5.00 kB</span>" in html
+    assert 'title="' in html  # why one is not shown
+    assert "<b>" not in html
+    assert "31 rows, the first 20 shown" in html
+    few = lake.sql("SELECT image AS i FROM album, range(3)")._repr_html_()
+    assert few.count("<img") == 20
+
+
+def test_of_media_only_what_is_shown_is_read(lake):
+    table = lake.create_table("big", schema=pa.schema([media_field()]))
+    table.add([{"image": bytes([i]) * 300_000} for i in range(100)])
+    result = lake.sql("SELECT image FROM big")
+    before = nbytes_read()
+    result._repr_html_()
+    assert nbytes_read() - before < 30 * 300_000
+    assert "100 rows" in repr(result)
+    assert result.arrow().num_rows == result.batches().read_all().num_rows == 100
+
+
+def nbytes_read():
+    with open("/proc/self/io") as file:
+        return int(file.readline().split()[1])
+
+
+def test_a_wide_answer_stays_in_the_width_of_the_terminal(lake, pets, capsys, monkeypatch):
+    for width in (20, 60, 100):
+        monkeypatch.setenv("COLUMNS", str(width))
+        lake.sql("FROM pets").show(2)
+        *grid, caption = capsys.readouterr().out.splitlines()
+        assert max(map(len, grid)) <= width
+        assert caption.startswith("20 rows, the first 2 shown; not shown for want of room: ")
+        assert caption.endswith("ingested_at")
+    lake.sql("SELECT 1 AS a").show()
+    assert "want of room" not in capsys.readouterr().out
+
+
+def test_a_column_is_had_by_its_name_and_the_row_ids_that_media_came_with(lake, pets):
+    result = lake.sql("SELECT image, id FROM pets ORDER BY id LIMIT 3")
+    assert result["id"].to_pylist() == sorted(pets.to_arrow(columns=["id"])["id"].to_pylist())[:3]
+    assert [row["id"] for row in pets.rows(result["_rowid"])] == result["id"].to_pylist()
+    assert result["image"] == result.arrow()["image"]
+    plain = lake.sql("SELECT _rowid, id FROM pets ORDER BY id DESC LIMIT 2")
+    assert [row["id"] for row in pets.rows(plain["_rowid"])] == plain["id"].to_pylist()
+    assert [row["id"] for row in pets.rows(plain.arrow()["_rowid"])] == plain["id"].to_pylist()
+    with pytest.raises(ColumnNotFoundError, match="did you mean 'image'"):
+        _ = result["imaeg"]
+    with pytest.raises(QueryError, match="several tables"):
+        _ = lake.sql("SELECT a.image, b.image FROM pets a, pets b LIMIT 1")["_rowid"]
+
+
+def test_sums_of_whole_numbers_are_whole_numbers(numbers):
+    result = numbers.sql(
+        "SELECT sum(id) AS s, sum(id)::HUGEINT << 70 AS h, NULL::HUGEINT AS n, 1.5::DECIMAL(38, 0) AS d FROM numbers"
+    )
+    (row,) = result.fetchall()
+    assert row == (499_500, 499_500 << 70, None, decimal.Decimal(2))
+    assert [type(value) for value in row] == [int, int, type(None), decimal.Decimal]
+    assert [str(kind) for kind in result.df().dtypes[:2]] == ["int64", "float64"]
+
+
+class Slow:
+    """Rows of which the second batch waits for somebody."""
+
+    def __init__(self):
+        self.reached, self.go_on = threading.Event(), threading.Event()
+
+    def __iter__(self):
+        for _ in range(2):
+            yield pa.record_batch({"a": [1, 2]})
+            self.reached.set()
+            self.go_on.wait(60)
+
+
+def test_ctrl_c_ends_the_wait_for_a_source_that_does_not_answer(numbers):
+    slow = Slow()
+    result = numbers.sql("SELECT sum(a) FROM slow", tables={"slow": iter(slow)})
+    pressed = []
+
+    def press():
+        slow.reached.wait(60)
+        pressed.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press).start()
+    with pytest.raises(KeyboardInterrupt):
+        result.arrow()
+    assert time.monotonic() - pressed[0] < 1.5  # 0.15 s and a busy machine
+    assert numbers.sql("SELECT count(*) FROM numbers").fetchall() == [(1000,)]
+    slow.go_on.set()
+    for thread in threading.enumerate():
+        if thread.name == "lakehouse-sql-stopping":
+            thread.join(30)
+            assert not thread.is_alive()
+    with pytest.raises(QueryError, match="gone"):
+        result.arrow()
+
+
+def test_the_clock_ends_the_wait_as_well(tmp_path):
+    lake = lh.connect(tmp_path / "lake", sql_limits=lh.SqlLimits(timeout_s=0.3))
+    slow = Slow()
+    with pytest.raises(ResourceLimitError, match=r"timeout_s = 0\.3 s"):
+        lake.sql("SELECT sum(a) FROM slow", tables={"slow": iter(slow)}).arrow()
+    slow.go_on.set()
+
+
+def test_limits_belong_to_the_lake_and_travel_with_it(tmp_path):
+    lake = lh.connect(tmp_path / "lake", sql_limits=lh.SqlLimits(max_rows=5))
+    for handle in (lake, pickle.loads(pickle.dumps(lake))):
+        assert handle.sql("FROM range(5)").arrow().num_rows == 5
+        with pytest.raises(ResourceLimitError, match="max_rows"):
+            handle.sql("FROM range(6)").arrow()
+
+
+def test_progress_is_told_once_it_takes_long(numbers, monkeypatch):
+    from lakehouse.sql import watch
+
+    monkeypatch.setattr(watch, "_LOOK_S", 0.01)
+    told = []
+
+    def rows():
+        yield pa.record_batch({"a": [1, 2]})
+        while not told and waits:  # until a bar would have been there
+            threading.Event().wait(0.01)
+
+    waits = True
+    assert watch._SHOWN_AFTER_S == 2.0
+    monkeypatch.setattr(watch, "_SHOWN_AFTER_S", 0.02)
+    with reporting_to(told.append):
+        numbers.sql("SELECT a, id FROM rows, numbers", tables={"rows": rows()}).arrow()
+    assert [each.description for each in told][0] == "SQL"
+    assert told[-1].num_done <= 2000
+    assert "MB read" in told[-1].note
+    waits = False
+    del told[:]
+    with reporting_to(told.append):
+        numbers.sql("SELECT sum(hash(range)) FROM range(3000000)", progress=False).arrow()
+    assert told == []
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"
+)  # Python's, see below
+@pytest.mark.parametrize("presses", [12, pytest.param(1500, marks=pytest.mark.soak)])
+def test_ctrl_c_is_a_keyboard_interrupt_whenever_it_is_pressed(pets, presses):
+    lake = lh.connect(pets.snapshot().lake.uri, sql_limits=lh.SqlLimits(memory_nbytes=256 << 20))
+    statements = (
+        "SELECT count(*), sum(hash(range)) FROM range(90000000000)",
+        "SELECT sum(length(media_sha256(image))), sum(range) FROM pets, range(90000000)",
+        "SELECT hash(a.width + range) AS h FROM pets a, range(900000000) ORDER BY h",
+        "SELECT id, image FROM pets ORDER BY (SELECT sum(hash(range)) FROM range(90000000000)), id LIMIT 3",
+    )
+    for statement in statements:  # planned once, so that what is imported then is there
+        lake.sql(statement)
+    rng = random.Random(0)
+    waits = []
+    for number in range(presses):
+        delay_s, pressed, stopped = rng.random() * 0.02, [], threading.Event()
+
+        def press(delay_s=delay_s, pressed=pressed, stopped=stopped):
+            while not stopped.wait(delay_s):
+                pressed.append(time.monotonic())
+                os.kill(os.getpid(), signal.SIGINT)
+                delay_s = 1  # Python loses one that strikes in a weakref's callback: people press again
+
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - it may strike before the statement is asked
+            presser = threading.Thread(target=press)
+            presser.start()
+            lake.sql(statements[number % len(statements)]).arrow()
+        waits.append(time.monotonic() - pressed[-1])
+        stopped.set()
+        presser.join()
+    assert sorted(waits)[len(waits) // 2] < 0.5  # 0.1 s on two quiet cores
+    assert lake.sql("SELECT count(*) FROM pets").fetchall() == [(20,)]

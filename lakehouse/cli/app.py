@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
+import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 import lakehouse as lh
-from lakehouse.cli import care, demo, features, queries, schemas, tables, versions
+from lakehouse.cli import care, demo, features, queries, schemas, sql, tables, versions
 from lakehouse.cli.arguments import STOPPED
+from lakehouse.cli.output import one_line
 from lakehouse.errors import LakehouseError
 
 __all__ = ["app", "main"]
@@ -27,7 +31,7 @@ class _Program(TyperGroup):
         except (LakehouseError, OSError) as error:  # OSError: where --save or --out cannot be written
             if ctx.params["debug"] or (isinstance(error, OSError) and error.errno == errno.EPIPE):
                 raise
-            print(f"lakehouse: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"lakehouse: {one_line(error)}", file=sys.stderr)
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
             print("lakehouse: stopped", file=sys.stderr)
@@ -64,10 +68,16 @@ def _options(
     logging.getLogger("lakehouse").setLevel(logging.DEBUG if debug else logging.INFO)
 
 
-for _room in (demo, tables, queries, schemas, features, versions, care):
+for _room in (demo, tables, sql, queries, schemas, features, versions, care):
     _room.register(app)
 
 
 def main() -> None:
     """Run the command line."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by the shell: `<&-`
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - to the end
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a table's words on a terminal that lacks their letters
+            stream.reconfigure(errors="backslashreplace")
     app()

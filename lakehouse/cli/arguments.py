@@ -86,6 +86,11 @@ def open_lake(text: str) -> Lake:
     """
     location = Location.of(target_of(text, is_table=False).lake)
     if not location.exists():
+        lake, _, table = location.uri.rpartition("/")
+        if Location.of(location.uri + TABLE_SUFFIX).exists():
+            raise NotFoundError(
+                f"{location.uri} is a table; the lake that it is in is {lake}, there it goes by {table!r}"
+            )
         raise NotFoundError(f"there is no lake at {location.uri}; lakehouse init {text} makes one")
     return lh.connect(location.uri)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+import re
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -27,9 +28,21 @@ if TYPE_CHECKING:
 
     from lakehouse.info import TableInfo
 
-__all__ = ["Change", "Output", "bytes_told", "fields", "grid", "plain", "rows_grid", "untouched"]
+__all__ = [
+    "Change",
+    "Output",
+    "bytes_told",
+    "console_on",
+    "fields",
+    "grid",
+    "one_line",
+    "plain",
+    "rows_grid",
+    "untouched",
+]
 
 _CELL_CHARS = 64  # a SHA-256 in hex: keys are there to be copied
+_ARROW = re.compile(r"\n+LINE \d+:.*\n\s*\^+")
 _PIPED_WIDTH = 200  # columns, where there is no terminal that has a width
 
 
@@ -85,10 +98,7 @@ class Output:
     def __init__(self, as_json: bool = False, *, streams: bool = False) -> None:
         self._as_json = as_json
         self._streams = streams
-        # markup and emoji off: what a table holds is printed as it is
-        self.console = Console(
-            width=None if sys.stdout.isatty() else _PIPED_WIDTH, markup=False, emoji=False, highlight=False
-        )
+        self.console = console_on(sys.stdout)
 
     def show(self, result: Any, *parts: RenderableType) -> None:
         """Print `result` as JSON, or `parts` one under the other."""
@@ -106,6 +116,17 @@ class Output:
     def following(self) -> AbstractContextManager[None]:
         """Tell how far the work in this block is: as events where the output streams, else as a bar."""
         return reporting_to(_print_progress) if self._as_json and self._streams else nullcontext()
+
+
+def console_on(file: TextIO) -> Console:
+    """Return what prints tables to a file as they are: a table's words are neither markup nor emoji."""
+    width = None if file.isatty() else _PIPED_WIDTH
+    return Console(file=file, width=width, markup=False, emoji=False, highlight=False)
+
+
+def one_line(error: BaseException) -> str:
+    """Say what is wrong without DuckDB's arrow, which points at a line of its own."""
+    return " ".join(_ARROW.sub("", str(error)).split())
 
 
 def _print_progress(now: Progress) -> None:

@@ -1,11 +1,9 @@
-"""Verbs that ask: sql, search, index."""
+"""Verbs that look for rows: search, index."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from itertools import islice
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,13 +11,11 @@ import lakehouse as lh
 from lakehouse.cli.arguments import (
     AsJson,
     ColumnsOption,
-    LakeTarget,
     TableTarget,
     WhereOption,
     WrittenTable,
     as_names,
     key_value,
-    open_lake,
     open_table,
     typed_value,
     verb,
@@ -29,9 +25,6 @@ from lakehouse.display import format_nbytes
 from lakehouse.errors import NotFoundError
 
 __all__ = ["register"]
-
-_SHOWN_ROWS = 50
-
 
 IndexKind = Literal["ivf-pq", "ivf-flat", "btree", "bitmap", "label-list", "fts"]
 _INDEXES: dict[IndexKind, str] = {
@@ -46,44 +39,8 @@ _INDEXES: dict[IndexKind, str] = {
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module."""
-    verb(app, "sql lake 'SELECT split, count(*) FROM pets WHERE width > $w GROUP BY 1' --param w=512")(sql)
     verb(app, "search lake/pets embedding --like 3f2a9c -k 5")(search)
     verb(app, "index lake/pets embedding --kind ivf-pq")(index)
-
-
-def sql(
-    lake: LakeTarget,
-    query: Annotated[str, typer.Argument(metavar="SQL", help="DuckDB's SQL; tables by name.")],
-    params: Annotated[
-        list[str] | None,
-        typer.Option("--param", metavar="NAME=VALUE", help="A value for $NAME.", show_default=False),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE.parquet", help="Write the result here.", show_default=False)
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Ask with SQL; nothing is written to the lake."""
-    result = open_lake(lake).sql(query, _parameters(params or []))
-    output = Output(as_json)
-    if out is not None:
-        result.write_parquet(str(out))
-        nbytes = out.stat().st_size
-        output.show({"file": str(out), "nbytes_written": nbytes}, f"wrote {format_nbytes(nbytes)} to {out}")
-        return
-    reader = result.batches()
-    rows = (row for batch in reader for row in batch.to_pylist())
-    shown = list(rows if as_json else islice(rows, _SHOWN_ROWS))
-    more = [f"… the first {_SHOWN_ROWS} rows; --out FILE.parquet or --json gives all"] if next(rows, None) else []
-    output.show(shown, *rows_grid(shown, reader.schema.names, output.console.width), *more)
-
-
-def _parameters(texts: list[str]) -> dict[str, Any] | None:
-    pairs = [text.partition("=") for text in texts]
-    for name, equals, _ in pairs:
-        if not name or not equals:
-            raise typer.BadParameter(f"{name!r} gives no value; write --param NAME=VALUE")
-    return {name: typed_value(value) for name, _, value in pairs} or None
 
 
 def search(

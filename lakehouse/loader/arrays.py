@@ -29,6 +29,9 @@ class Arrays(Protocol):
     def stack(self, values: Sequence[Any]) -> Any:
         """Put arrays of one shape on a new first axis."""
 
+    def join(self, values: Sequence[Any], order: npt.NDArray[np.int64]) -> Any:
+        """Put arrays one behind the other, and the rows of it all in an order."""
+
 
 class NumpyArrays:
     """NumPy arrays as they are."""
@@ -46,6 +49,10 @@ class NumpyArrays:
     def stack(self, values: Sequence[Any]) -> npt.NDArray[Any]:
         """Stack arrays of one shape."""
         return np.stack(values)
+
+    def join(self, values: Sequence[Any], order: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Put arrays one behind the other, and the rows of it all in an order."""
+        return np.concatenate(values)[order]
 
 
 def arrays_of_this_installation() -> Arrays:

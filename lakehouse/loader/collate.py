@@ -9,7 +9,7 @@ import numpy as np
 from lakehouse.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -18,8 +18,24 @@ if TYPE_CHECKING:
 __all__ = ["check_stacks", "collate"]
 
 
-def collate(rows: Sequence[Mapping[str, Any]], arrays: Arrays, row_ids: npt.NDArray[np.uint64]) -> dict[str, Any]:
+def collate(
+    rows: Sequence[Mapping[str, Any]],
+    arrays: Arrays,
+    row_ids: npt.NDArray[np.uint64],
+    lists: Collection[str] = (),
+) -> dict[str, Any]:
     """Put the values of rows under their keys: arrays and numbers as one array, anything else as a list.
+
+    Parameters
+    ----------
+    rows
+        At least one.
+    arrays
+        What they are put together into.
+    row_ids
+        Of the rows, for messages.
+    lists
+        Keys whose arrays have lengths of their own and stay lists.
 
     Raises
     ------
@@ -33,7 +49,8 @@ def collate(rows: Sequence[Mapping[str, Any]], arrays: Arrays, row_ids: npt.NDAr
                 f"the transform gave row id {row_ids[0]} the keys {', '.join(keys)} and row id {row_id} the keys "
                 f"{', '.join(row)}; give all rows the same, or pass collate_fn=…"
             )
-    return {key: _together(key, [row[key] for row in rows], arrays, row_ids) for key in keys}
+    columns = {key: [row[key] for row in rows] for key in keys}
+    return {key: v if key in lists else _together(key, v, arrays, row_ids) for key, v in columns.items()}
 
 
 def _together(key: str, values: list[Any], arrays: Arrays, row_ids: npt.NDArray[np.uint64]) -> Any:
@@ -57,6 +74,6 @@ def check_stacks(key: str, shape: Sequence[int], other: Sequence[int], row_ids: 
     if tuple(shape) != tuple(other):
         raise DataError(
             f"{key!r} has shape {tuple(shape)} in row id {row_ids[0]} and {tuple(other)} in row id {row_ids[1]}, "
-            "which do not stack into one batch; pass transform=… that crops, pads or resizes all to one size, "
-            "or collate_fn=… that keeps a list"
+            f"which do not stack into one batch; bring all to one size, pictures with decode={{{key!r}: "
+            "lh.Resize(…)}, others with transform=…, or keep a list with collate_fn=…"
         )

@@ -11,14 +11,21 @@ import pyarrow as pa
 import pyarrow.types as pat
 
 from lakehouse import types
-from lakehouse.errors import DataError, SchemaError
+from lakehouse.errors import DataError, InvalidArgumentError, SchemaError
+from lakehouse.loader.clips import Clip
+from lakehouse.loader.sizes import Pad, Resize
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     import numpy.typing as npt
 
-__all__ = ["ROW_ID", "Column", "Form", "column_of", "dense", "gather"]
+    from lakehouse.loader.sizes import Size
+
+__all__ = ["ROW_ID", "Column", "Form", "check_decode", "column_of", "dense", "dense_nbytes", "gather", "run_of"]
 
 ROW_ID = "_rowid"
+_WIDE_NBYTES = 4 << 10
 
 
 class Form(Enum):
@@ -29,6 +36,7 @@ class Form(Enum):
     RAGGED = "ragged"  # a list of arrays of different lengths
     VALUES = "values"  # a list of str, bytes or None
     IMAGES = "images"  # one uint8 array, (num_rows, channels, height, width)
+    CLIPS = "clips"  # one uint8 array, (num_rows, num_frames, channels, height, width), and the times of the frames
 
 
 @dataclass(frozen=True)
@@ -43,24 +51,72 @@ class Column:
         What it is in a batch.
     values
         The words of a category in the order of their codes.
+    decode
+        How pictures and videos are brought to one size.
     """
 
     name: str
     form: Form
     values: tuple[str, ...] = ()
+    decode: Size | Clip | None = None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What it is called in a batch, its own name first, and what stands beside it."""
+        clips, padded = isinstance(self.decode, Clip), isinstance(getattr(self.decode, "size", self.decode), Pad)
+        beside = ([f"{self.name}_size"] if padded else []) + ([f"{self.name}_pts_s"] if clips else [])
+        return (self.name, *beside)
 
 
-def column_of(field: pa.Field) -> Column:
+def check_decode(columns: Iterable[Column], decode: Mapping[str, Size | Clip | None]) -> None:
+    """Refuse to decode what is not read, and columns whose names meet in a batch.
+
+    Raises
+    ------
+    InvalidArgumentError
+        Naming them.
+    """
+    columns = list(columns)
+    names = [column.name for column in columns]
+    for name in decode:
+        if name not in names:
+            raise InvalidArgumentError(f"decode names {name!r}, and the columns read are {', '.join(names)}")
+    for column in columns:
+        for key in column.keys[1:]:
+            if key in names:
+                raise InvalidArgumentError(
+                    f"decode={{{column.name!r}: …}} gives {key!r} beside it, which is a column of its own; leave that "
+                    "out of columns=[…]"
+                )
+
+
+def column_of(field: pa.Field, decode: Size | Clip | None = None, *, raw: bool = False) -> Column:
     """Decide what a column of a table's logical schema becomes.
+
+    Parameters
+    ----------
+    field
+        Of the schema.
+    decode
+        What was asked for it.
+    raw
+        Whether a picture stays the bytes it is stored as.
 
     Raises
     ------
     SchemaError
-        Its type has no form in a batch.
+        Its type has no form in a batch, or what was asked is not for such a column.
     """
+    kind = types.media_kind(field)
+    wanted = {"image": (Resize, Pad), "video": (Clip,)}.get(kind or "", ())
+    if decode is not None and not isinstance(decode, wanted):
+        takes = " or ".join(f"lh.{each.__name__}(…)" for each in wanted) or "nothing: it is neither image nor video"
+        raise SchemaError(f"decode has {decode!r} for {field.name!r}, which is {kind or field.type} and takes {takes}")
+    if kind == "image" and not raw:
+        return Column(field.name, Form.IMAGES, decode=decode)
+    if kind == "video" and decode is not None:
+        return Column(field.name, Form.CLIPS, decode=decode)
     data_type = field.type
-    if types.media_kind(field) == "image":
-        return Column(field.name, Form.IMAGES)
     values = types.category_values(field)
     if values is not None:
         return Column(field.name, Form.CODES, tuple(values))
@@ -118,6 +174,15 @@ def _counted(data_type: pa.DataType) -> pa.DataType | None:
     return None
 
 
+def dense_nbytes(data_type: pa.DataType) -> float:
+    """Return the bytes of a number, a code or a vector in a batch."""
+    if pat.is_dictionary(data_type):
+        return 8.0
+    if pat.is_fixed_size_list(data_type):
+        return float(data_type.list_size * dense_nbytes(data_type.value_type))
+    return float(data_type.bit_width / 8)
+
+
 def dense(array: pa.Array) -> npt.NDArray[Any]:
     """View an array of numbers or vectors without NULLs as NumPy, without a copy but of booleans.
 
@@ -136,7 +201,11 @@ def dense(array: pa.Array) -> npt.NDArray[Any]:
 
 
 def gather(
-    column: Column, data: pa.Array, index: npt.NDArray[np.int64], row_ids: npt.NDArray[np.uint64]
+    column: Column,
+    data: pa.Array,
+    index: npt.NDArray[np.int64],
+    row_ids: npt.NDArray[np.uint64],
+    run: slice | None = None,
 ) -> npt.NDArray[Any] | list[Any]:
     """Take rows of a column as what stands in a batch; images are still bytes.
 
@@ -145,17 +214,20 @@ def gather(
     column
         What it becomes.
     data
-        The column as read; chunked if its form is values or images.
+        The column as read; chunked if its form is values, images or clips; of clips also a list of handles.
     index
         Rows of `data` in the order wanted; int64, shape ``(n,)``.
     row_ids
         The row id of each row of `data`.
+    run
+        The same rows as `run_of` gives them, if they may be viewed where they lie: nobody else is given them.
 
     Returns
     -------
     numpy.ndarray or list
-        Numbers and codes: an array of its own memory, shape ``(n, …)``; ragged: a list of such. Text and
-        bytes: a list of values, None for NULL; images: a list of Arrow scalars, which copy no bytes.
+        Numbers and codes: an array of shape ``(n, …)``, of its own memory or a read-only view. Ragged: a list of
+        such. Text and bytes: a list of values; images and clips: a list of Arrow scalars or handles, which copy no
+        bytes; None for NULL.
 
     Raises
     ------
@@ -164,22 +236,36 @@ def gather(
     """
     match column.form:
         case Form.VALUES:
-            return cast("list[Any]", data.take(pa.array(index)).to_pylist())
-        case Form.IMAGES:
-            return [data[i] for i in index.tolist()]
+            if data.nbytes > _WIDE_NBYTES * len(data):  # one by one: `take` would copy them once more
+                return [data[i].as_py() for i in index.tolist()]
+            return cast("list[Any]", _taken(data, index, run).to_pylist())
+        case Form.IMAGES | Form.CLIPS:
+            cells = (data[i] for i in index.tolist())
+            return [None if isinstance(cell, pa.Scalar) and not cell.is_valid else cell for cell in cells]
         case Form.RAGGED:
-            rows = data.take(pa.array(index))
+            rows = _taken(data, index, run)
             _check_no_nulls(column, rows, np.arange(len(rows)), row_ids[index])
             ends = np.asarray(rows.offsets)[1:-1] - rows.offsets[0].as_py()
-            return np.split(dense(rows.flatten()).copy(), ends)
+            return np.split(dense(rows.flatten()), ends)
         case Form.CODES:
             _check_no_nulls(column, data, index, row_ids)
             return _codes(column, data, index, row_ids)
         case Form.NUMBERS:
-            if not has_nulls(data):
-                return dense(data)[index]
-            _check_no_nulls(column, data, index, row_ids)
-            return dense(data.take(pa.array(index))).copy()
+            if has_nulls(data):
+                _check_no_nulls(column, data, index, row_ids)
+                return dense(data.take(pa.array(index)))
+            return dense(data)[index if run is None else run]
+
+
+def run_of(index: npt.NDArray[np.int64]) -> slice | None:
+    """Give rows that follow each other as a slice, which copies nothing; None for others."""
+    if len(index) and index[-1] - index[0] == len(index) - 1 and (np.diff(index) == 1).all():
+        return slice(int(index[0]), int(index[-1]) + 1)
+    return None
+
+
+def _taken(data: pa.Array, index: npt.NDArray[np.int64], run: slice | None) -> pa.Array:
+    return data.take(pa.array(index)) if run is None else data[run]
 
 
 def _codes(
@@ -222,8 +308,10 @@ def _check_no_nulls(
     whole = np.asarray(rows.is_null())
     first = int(np.argmax(whole)) if whole.any() else next(i for i in range(len(rows)) if has_nulls(rows[i : i + 1]))
     name = column.name
-    what = "is NULL" if whole.any() else "holds a NULL"
+    what, hint = "is NULL", f"leave such rows out with on_missing='skip' or where=\"{name} IS NOT NULL\""
+    if not whole.any():
+        what, hint = "holds a NULL", "mend the row, or leave it out with where=…"
     raise DataError(
-        f"column {name!r} {what} in row id {row_ids[index[first]]}, and a tensor has no NULL; leave such rows out with "
-        f"on_missing='skip' or where=\"{name} IS NOT NULL\", or fill the column first"
+        f"column {name!r} {what} in row id {row_ids[index[first]]}, and a tensor has no NULL; {hint}, or pass "
+        "on_bad_rows='substitute' or 'mask'"
     )

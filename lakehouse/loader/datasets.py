@@ -11,6 +11,7 @@ from lakehouse._lance import check_process
 from lakehouse.errors import InvalidArgumentError
 from lakehouse.loader import ranks
 from lakehouse.loader.arrays import arrays_of_this_installation
+from lakehouse.loader.clips import Clip
 from lakehouse.loader.columns import Form
 from lakehouse.loader.cursor import Cursor
 from lakehouse.loader.epoch import Epoch
@@ -70,8 +71,13 @@ class TableDataset:
                 "a transform's rng is seeded by the position in the order, which rows by index do not have; "
                 "use t.loader(…) or t.torch_iterable(…), or draw from torch's own generator"
             )
+        if any(isinstance(clip, Clip) and clip.policy == "random" for clip in options.decode.values()):
+            raise InvalidArgumentError(
+                "a clip with policy='random' is drawn by the position in the order, which rows by index do not have; "
+                "use t.loader(…) or t.torch_iterable(…), or another policy"
+            )
         rank, _, agree = ranks.agreement(snapshot, options)
-        self._source = Source.of(snapshot, options, agree)
+        self._source = Source.of(snapshot, options, agree, remember=pin)
         if pin and rank == 0:
             self._source.pin()
 
@@ -86,7 +92,7 @@ class TableDataset:
         return {column.name: column.values for column in self._source.columns if column.form is Form.CODES}
 
     def __len__(self) -> int:
-        return self._source.selection.num_rows
+        return self._source.num_positions
 
     def __repr__(self) -> str:
         return f"<TableDataset of {self._source.table!r} at version {self._source.version}: {len(self):,} rows>"
@@ -140,22 +146,23 @@ class BatchSampler:
         self._rank, self._world_size, agreed = ranks.resolve(options)
         if not agreed:
             ranks.check_pinned(source.snapshot, self._world_size)
-        self._source = replace(source, options=options)
+        self._source = replace(source, options=options).ordered(self._world_size)
         self._cursor = Cursor()
 
     def _plan(self, epoch: int) -> Plan:
         return self._source.plan(epoch, self._world_size)
 
     def __len__(self) -> int:
-        return len(self._plan(0))
+        return self._plan(0).num_batches(self._rank, self._world_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        epoch, first = self._cursor.begin(len(self))
+        epoch, first = self._cursor.begin(len(self._plan(0)))
         return self._batches(self._plan(epoch), first)
 
     def _batches(self, plan: Plan, first: int) -> Iterator[list[int]]:
-        for step in range(first, len(plan)):
-            self._cursor.received = step + 1
+        last = plan.num_batches(self._rank, self._world_size)
+        for step in range(first, last):
+            self._cursor.receive(step + 1, last)
             yield plan.rows(plan.positions(step, self._rank, self._world_size)).tolist()
         self._cursor.finish(len(plan))
 
@@ -178,4 +185,5 @@ class BatchSampler:
         saved, here = LoaderState.from_dict(state), LoaderState.of(self._source, self._plan(0), 0)
         saved.check_continues(here)
         saved.check_selects(here)
+        self._source = self._source.with_blocks(saved.blocks)
         self._cursor.load(saved.epoch, saved.step)

@@ -11,21 +11,24 @@ from lakehouse.loader import ranks, threads
 from lakehouse.loader.arrays import arrays_of_this_installation
 from lakehouse.loader.columns import Form
 from lakehouse.loader.cursor import Cursor
-from lakehouse.loader.epoch import Epoch
+from lakehouse.loader.description import describe
 from lakehouse.loader.options import LoaderOptions, check_epoch
 from lakehouse.loader.processes import Processes
 from lakehouse.loader.source import Source
 from lakehouse.loader.state import LoaderState
 from lakehouse.loader.stats import Meter
+from lakehouse.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from lakehouse.loader.description import Description
     from lakehouse.loader.plan import Plan
+    from lakehouse.loader.selection import Selection
     from lakehouse.loader.stats import LoaderStats
     from lakehouse.snapshot import Snapshot
 
-__all__ = ["Loader"]
+__all__ = ["Loader", "resumed"]
 
 _logger = logging.getLogger("lakehouse")
 
@@ -44,6 +47,8 @@ class Loader:
         What of it, and how.
     pin
         Whether to keep the version from clean-up while this loader lives; rank 0 does it for all.
+    selection
+        Rows that were chosen before; `where` is then not looked at.
 
     Raises
     ------
@@ -67,33 +72,56 @@ class Loader:
     [6, 7, 8, 9] ['n6', 'n7', 'n8', 'n9']
     """
 
-    def __init__(self, snapshot: Snapshot, options: LoaderOptions | None = None, *, pin: bool = True) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        options: LoaderOptions | None = None,
+        *,
+        pin: bool = True,
+        selection: Selection | None = None,
+    ) -> None:
         check_process()
         options = options or LoaderOptions()
+        rank, world_size, agree = ranks.agreement(snapshot, options)
+        self._begin(Source.of(snapshot, options, agree, selection, remember=pin), rank, world_size, pin=pin)
+
+    def _begin(self, source: Source, rank: int, world_size: int, *, pin: bool) -> None:
         self._arrays = arrays_of_this_installation()
-        self._rank, self._world_size, agree = ranks.agreement(snapshot, options)
-        self._pins = pin and self._rank == 0
-        self._source = Source.of(snapshot, options, agree)
+        self._rank, self._world_size = rank, world_size
+        self._pins = pin and rank == 0
+        self._source = source.ordered(world_size)
         if self._pins:
             self._source.pin()
-        self._meter = Meter(options.num_workers or threads.num_threads())
+        workers = source.options.num_workers
+        self._meter = Meter(workers or threads.num_threads(), max(1, workers))
         self._cursor = Cursor()
         self._iteration = object()
         self._processes: Processes | None = None
-        if not len(self) and self._source.selection.num_rows:
+        self._say_what_is_dropped()
+
+    def _say_what_is_dropped(self) -> None:
+        plan = self._plan(0)
+        if plan.num_dropped == plan.num_rows > 0:
             _logger.warning(
                 "%d rows are fewer than a global batch of %d and drop_last leaves them out: there are no batches",
-                self._source.selection.num_rows,
-                options.batch_size * self._world_size,
+                plan.num_rows,
+                plan.global_batch_size,
             )
+        elif plan.num_dropped and self._rank == 0:
+            _logger.info("drop_last leaves %d of %d rows out of each epoch", plan.num_dropped, plan.num_rows)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as what is read and how far; a copy goes on as one would that loaded this one's state."""
+        stands = self._cursor.epoch, self._cursor.received
+        return _again, (type(self), self._source, self._rank, self._world_size, self._pins, stands)
 
     def __len__(self) -> int:
-        return len(self._plan(0))
+        return self._plan(0).num_batches(self._rank, self._world_size)
 
     def __repr__(self) -> str:
         source = self._source
         return (
-            f"<Loader of {source.table!r} at version {source.version}: {source.selection.num_rows:,} rows, "
+            f"<Loader of {source.table!r} at version {source.version}: {source.num_positions:,} rows, "
             f"{len(self):,} batches of {source.options.batch_size}, {self.batch_type}, rank {self._rank} of "
             f"{self._world_size}, epoch {self._cursor.epoch}, batch {self._cursor.received}>"
         )
@@ -110,36 +138,40 @@ class Loader:
 
     def __iter__(self) -> Iterator[Any]:
         check_process()
-        epoch, first = self._cursor.begin(len(self))
+        epoch, first = self._cursor.begin(len(self._plan(0)))
         self._iteration = iteration = object()
-        return self._counted(self._batches(self._plan(epoch), first), first, iteration)
+        return self._counted(self._batches(self._plan(epoch), first), first, iteration, epoch)
 
     def _plan(self, epoch: int) -> Plan:
         return self._source.plan(epoch, self._world_size)
 
     def _batches(self, plan: Plan, first: int) -> Iterator[tuple[Any, int]]:
         options = self._source.options
-        steps = range(first, len(plan))
+        steps = range(first, plan.num_batches(self._rank, self._world_size))
         if options.num_workers == 0:
-            epoch = Epoch(self._source, plan, self._rank, self._world_size, self._arrays, self._meter)
-            return epoch.batches(steps, options.prefetch_batches)
+            part = self._source.part(plan, self._rank, self._world_size, self._arrays, self._meter)
+            return part.batches(steps, options.prefetch_batches)
         if self._processes is None:
             self._processes = Processes(self._source, self._rank, self._world_size, self._meter)
         return self._processes.batches(plan.epoch, steps)
 
-    def _counted(self, batches: Iterator[tuple[Any, int]], first: int, iteration: object) -> Iterator[Any]:
+    def _counted(self, batches: Iterator[tuple[Any, int]], first: int, iteration: object, epoch: int) -> Iterator[Any]:
         """Count what the consumer receives, not what is under way; of several iterations the last one counts."""
-        before = time.perf_counter()
-        for received, (batch, num_rows) in enumerate(batches, first + 1):
-            now = time.perf_counter()
-            self._meter.add(num_batches=1, num_rows=num_rows, wait_s=now - before, elapsed_s=now - before)
-            if self._iteration is iteration:
-                self._cursor.received = received
-            yield batch
-            before = time.perf_counter()
-            self._meter.add(elapsed_s=before - now)
+        before, last = time.perf_counter(), len(self)
+        shown = self._source.options.progress if self._rank == 0 else False
+        with track(f"epoch {epoch} of {self._source.table}", last, enabled=shown, unit="batches") as tracker:
+            tracker.advance(first, resumed=first)
+            for received, (batch, num_rows) in enumerate(batches, first + 1):
+                now = time.perf_counter()
+                self._meter.add(num_batches=1, num_rows=num_rows, wait_s=now - before, elapsed_s=now - before)
+                if self._iteration is iteration:
+                    self._cursor.receive(received, last)
+                tracker.advance()
+                yield batch
+                before = time.perf_counter()
+                self._meter.add(elapsed_s=before - now)
         if self._iteration is iteration:
-            self._cursor.finish(len(self))
+            self._cursor.finish(len(self._plan(0)))
 
     def set_epoch(self, epoch: int) -> None:
         """Name the epoch of the next iteration; without it each one takes the next.
@@ -169,15 +201,57 @@ class Loader:
             The version was cleaned up.
         """
         saved = LoaderState.from_dict(state)
-        saved.check_continues(LoaderState.of(self._source, self._plan(0), 0))
-        source = self._source if saved.version == self._source.version else self._source.at(saved.version)
-        saved.check_selects(LoaderState.of(source, self._plan(0), 0))
+        source = resumed(self._source, saved, self._world_size)
         if source is not self._source:
             if self._pins:
                 source.pin()
             self._source, self._processes = source, None
         self._cursor.load(saved.epoch, saved.step)
 
+    def describe(self) -> Description:
+        """Predict what an epoch costs and how well it mixes, without reading a row; print it, or look at its fields.
+
+        Examples
+        --------
+        >>> table = lh.connect(folder).create_table("pets", data=[{"x": i} for i in range(1000)])
+        >>> print(table.loader(batch_size=64).describe())  # doctest: +ELLIPSIS
+        An epoch of 'pets' as it will be, told before a row of it is read
+        rows     1,000 of ...
+        batches  15 of 64 rows, 1 rank, the last 40 rows of each epoch dropped
+        order    exact (version 1): every order is as likely as every other
+        reads    960 runs of rows and 7.68 kB an epoch
+        memory   8.00 kB of rows on a rank, 0 bytes for the order
+        mixing   batches from 64 places of the table (64 at random); of 100 labels that lie together 5.52 bits (5.49)
+        """
+        return describe(self._source, self._plan(self._cursor.epoch), self._rank, self._world_size)
+
     def stats(self) -> LoaderStats:
         """Return counts, seconds, and what bounds the speed, since the loader was made."""
         return self._meter.stats()
+
+
+def resumed(source: Source, saved: LoaderState, world_size: int) -> Source:
+    """Return what a state was saved of, which may be another version of the same.
+
+    Raises
+    ------
+    InvalidArgumentError
+        It was saved of something else.
+    VersionNotFoundError
+        The version was cleaned up.
+    """
+    saved.check_continues(LoaderState.of(source, source.plan(0, world_size), 0))
+    if saved.version != source.version:
+        source = source.at(saved.version, saved.selection)
+    source = source if saved.blocks == source.blocks else source.with_blocks(saved.blocks)
+    saved.check_selects(LoaderState.of(source, source.plan(0, world_size), 0))
+    return source
+
+
+def _again(
+    kind: type[Loader], source: Source, rank: int, world_size: int, pin: bool, stands: tuple[int, int]
+) -> Loader:
+    loader = kind.__new__(kind)
+    loader._begin(source, rank, world_size, pin=pin)  # noqa: SLF001 - it is its constructor
+    loader._cursor.load(*stands)  # noqa: SLF001
+    return loader

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -10,14 +11,26 @@ from lakehouse.errors import InvalidArgumentError, closest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from lakehouse.loader.plan import Shuffle
+    from lakehouse.loader.clips import Clip
+    from lakehouse.loader.packing import Packing
+    from lakehouse.loader.plan import DropLast, Shuffle
+    from lakehouse.loader.sizes import Size
     from lakehouse.where import Where
 
 OnBadRows: TypeAlias = Literal["raise", "mask", "substitute"]
-OnMissing: TypeAlias = Literal["raise", "skip"]
+OnMissing: TypeAlias = Literal["raise", "skip", "fill"]
 
-_SHUFFLES: dict[bool | str, Shuffle] = {True: "exact", False: "none", "exact": "exact", "none": "none"}
+_SHUFFLES: dict[bool | str, Shuffle] = {
+    True: "exact",
+    False: "none",
+    "exact": "exact",
+    "block": "block",
+    "none": "none",
+}
+_MEMORY = "1GB"
+_UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _MAX_SEED = (1 << 63) - 1
+_MAX_EPOCH = 1 << 62  # the ones after it are int64 as well
 
 
 @dataclass(frozen=True)
@@ -33,11 +46,25 @@ class LoaderOptions:
     batch_size
         Rows of a batch on one rank; the global batch is `batch_size` times `world_size`.
     shuffle
-        True or ``"exact"``: every order is as likely as every other; False or ``"none"``: the order of the table.
+        True or ``"exact"``: every order is as likely as every other; ``"block"``: blocks of neighbouring rows are
+        read in one go and mixed with others, for object stores and for narrow rows; False or ``"none"``: the order of
+        the table. `Loader.describe` tells what an order costs and how well it mixes.
+    shuffle_memory
+        What all ranks together may hold of rows that ``"block"`` mixes, in bytes or as ``"1GB"``, which it is if None.
+        More mixes better. The same amount gives the same order on any number of ranks.
     seed
         Which shuffle, in ``[0, 2**63)``.
     rank, world_size
         This process among those that share a global batch; None asks ``torch.distributed``, else 0 of 1.
+    decode
+        How pictures and videos are brought to one size, by column: ``{"image": Resize(224, 224)}`` or ``Pad``,
+        ``{"video": Clip(num_frames=8)}``. None leaves the bytes as they are stored. Without an entry pictures of
+        different sizes are refused, and videos are bytes.
+    packing
+        Cut sequences of one length out of a column of tokens, instead of handing out rows; see `Packing`.
+    progress
+        A bar of the epoch's batches, which knows where a resumed one stands: True shows it in any case, None on a
+        terminal (elsewhere a log line a minute), False not.
     num_workers
         Processes that read, decode and transform, by torch's ``DataLoader``; 0 means threads of this one. As with any
         process that is spawned, a script needs ``if __name__ == "__main__":`` around what it runs.
@@ -47,15 +74,25 @@ class LoaderOptions:
     collate_fn
         Called with the list of rows of a batch; what it returns is the batch.
     drop_last
-        Leave an incomplete last batch out. Kept and shared by several ranks, it is filled up with repeats and every
-        batch has ``_is_pad``, bool, shape ``(num_rows,)``.
+        What becomes of an incomplete last batch. True leaves it out. False keeps it; shared by several ranks, it is
+        filled up with repeats and every batch has ``_is_pad``, bool, shape ``(num_rows,)``. ``"uneven"`` shares out
+        what there is and repeats nothing: ranks differ by a row or by a batch, which suits evaluation in one process
+        or under torch's ``Join``.
     on_bad_rows
         What a row does whose picture is missing or does not decode, or whose transform raises: ``"raise"``;
         ``"mask"``: another row of the batch stands there, and ``_is_bad``, bool, shape ``(num_rows,)``, tells where;
         ``"substitute"``: the next good row of the global order stands there. A rank never gets shorter.
     on_missing
-        What NULL does in a number, vector or category: ``"raise"`` when the row is reached, or ``"skip"``: such rows
-        are left out when the loader is made, before anything is counted. NULL text is None.
+        What becomes of rows whose features, those in `columns` and those that `where` names, are missing, stale or
+        failed: ``"raise"`` refuses to open and says how many there are; ``"skip"`` leaves them out; ``"fill"`` runs
+        the backfill for them first, on rank 0, and reads the version that comes of it. A NULL that is no such gap,
+        in a number, vector or category, is left out by ``"skip"`` too, else it raises when the row is reached. NULL
+        text is None.
+    weights
+        A column that says how often a row comes in an epoch, 0 or more: a whole number so many times, a fraction on
+        average. The sum is the number of rows of an epoch, the same in each.
+    balance
+        A column whose values come equally often; an epoch has about as many rows as without it.
     prefetch_batches
         Batches under way ahead of the consumer; 0 does everything in the consumer's thread.
 
@@ -69,15 +106,21 @@ class LoaderOptions:
     where: Where | None = None
     batch_size: int = 64
     shuffle: bool | str = True
+    shuffle_memory: int | str | None = None
     seed: int = 0
     rank: int | None = None
     world_size: int | None = None
+    decode: Mapping[str, Size | Clip | None] = field(default_factory=dict)
+    packing: Packing | None = None
+    progress: bool | None = False
     num_workers: int = 0
     transform: Callable[..., Mapping[str, Any]] | None = field(default=None, repr=False)
     collate_fn: Callable[[list[Any]], Any] | None = field(default=None, repr=False)
-    drop_last: bool = True
+    drop_last: DropLast = True
     on_bad_rows: OnBadRows = "raise"
     on_missing: OnMissing = "raise"
+    weights: str | None = None
+    balance: str | None = None
     prefetch_batches: int = 4
 
     def __post_init__(self) -> None:
@@ -87,12 +130,25 @@ class LoaderOptions:
             object.__setattr__(self, "columns", tuple(dict.fromkeys(self.columns)))
         _whole("batch_size", self.batch_size, 1)
         _whole("prefetch_batches", self.prefetch_batches, 0)
-        _whole("seed", self.seed, 0, _MAX_SEED)
+        check_seed(self.seed)
         _whole("num_workers", self.num_workers, 0)
         _choice("on_bad_rows", self.on_bad_rows, get_args(OnBadRows))
+        object.__setattr__(self, "decode", dict(self.decode or {}))
+        self._check_packing()
         self._check_available()
         _choice("on_missing", self.on_missing, get_args(OnMissing))
+        self._check_draws()
         self._check_ranks()
+
+    def _check_draws(self) -> None:
+        given = [name for name in ("weights", "balance", "packing") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise InvalidArgumentError(f"{' and '.join(given)} each decide how often a row comes; choose one of them")
+        if self.balance is not None and self.order == "block":
+            raise InvalidArgumentError(
+                "balance takes the classes in turn, from all over the table, and shuffle='block' reads neighbouring "
+                "rows; use shuffle='exact'"
+            )
 
     def _check_ranks(self) -> None:
         if (self.rank is None) != (self.world_size is None):
@@ -104,23 +160,53 @@ class LoaderOptions:
             _whole("rank", self.rank, 0, self.world_size - 1)
 
     def _check_available(self) -> None:
-        if isinstance(self.shuffle, str) and self.shuffle == "block":
-            raise InvalidArgumentError("shuffle='block' is not available yet; use shuffle='exact'")
-        if str(self.on_missing) == "fill":
-            raise InvalidArgumentError("on_missing='fill' is not available yet; use on_missing='skip'")
         if not isinstance(self.shuffle, bool | str) or self.shuffle not in _SHUFFLES:
-            raise InvalidArgumentError(f"shuffle is True, False, 'exact' or 'none', not {self.shuffle!r}")
+            raise InvalidArgumentError(f"shuffle is True, False, 'exact', 'block' or 'none', not {self.shuffle!r}")
+        if self.shuffle_memory is not None and self.order != "block":
+            raise InvalidArgumentError(
+                f"shuffle_memory is what shuffle='block' may hold, and shuffle is {self.shuffle!r}; leave it out"
+            )
+        _whole("shuffle_memory", self.shuffle_nbytes, 1)
+        if not isinstance(self.drop_last, bool) and self.drop_last != "uneven":
+            raise InvalidArgumentError(f"drop_last is True, False or 'uneven', not {self.drop_last!r}")
+
+    def _check_packing(self) -> None:
+        if self.packing is None:
+            return
+        if self.columns not in (None, (self.packing.column,)):
+            raise InvalidArgumentError(
+                f"packing gives sequences of {self.packing.column!r} and no other columns; leave columns=[…] out"
+            )
+        if self.decode:
+            raise InvalidArgumentError("packing gives sequences of tokens, which have no media; leave decode={…} out")
 
     @property
     def order(self) -> Shuffle:
         """The shuffle by its name."""
         return _SHUFFLES[self.shuffle]
 
+    @property
+    def shuffle_nbytes(self) -> int:
+        """`shuffle_memory` in bytes."""
+        memory = _MEMORY if self.shuffle_memory is None else self.shuffle_memory
+        if not isinstance(memory, str):
+            return memory
+        found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kMGT]?B)", memory)
+        if found is None:
+            raise InvalidArgumentError(f"shuffle_memory is {memory!r}; give bytes, or write it like '500MB' or '2GB'")
+        return int(float(found[1]) * _UNITS[found[2]])
+
 
 def check_epoch(epoch: int) -> int:
     """Refuse what is no epoch."""
-    _whole("epoch", epoch, 0, _MAX_SEED)
+    _whole("epoch", epoch, 0, _MAX_EPOCH)
     return epoch
+
+
+def check_seed(seed: int) -> int:
+    """Refuse what is no seed."""
+    _whole("seed", seed, 0, _MAX_SEED)
+    return seed
 
 
 def _whole(name: str, value: Any, least: int, most: int | None = None) -> None:

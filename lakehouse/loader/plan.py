@@ -10,93 +10,25 @@ The order is frozen: the same seed and epoch give the same rows in every release
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from itertools import groupby, islice
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
 from lakehouse.errors import InvalidArgumentError
+from lakehouse.loader.blocks import BlockOrder, Blocks
+from lakehouse.loader.permutation import derive_key, permute
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     import numpy.typing as npt
 
-__all__ = ["ORDER_VERSION", "Plan", "Shuffle", "derive_key", "permute"]
+__all__ = ["ORDER_VERSION", "DropLast", "Plan", "Shuffle", "check_divides"]
 
 ORDER_VERSION = 1
-Shuffle = Literal["exact", "none"]
-
-_MASK = (1 << 64) - 1
-_GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / golden ratio, the increment of SplitMix64
-_MIX_1, _MIX_2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # David Stafford's mix 13, as in SplitMix64
-# Six rounds are visibly uneven over the permutations of 5 rows (chi² 2.3 per degree of freedom), eight are not.
-_ROUNDS = 8
-
-
-def derive_key(*words: int) -> int:
-    """Hash integers into one 64-bit key.
-
-    Parameters
-    ----------
-    words
-        The seed, the epoch and what the key is for, in this order.
-    """
-    key = _GOLDEN
-    for word in words:
-        key = _mix(((key + word) * _GOLDEN + 1) & _MASK)
-    return key
-
-
-def _mix(x: int) -> int:
-    x = ((x ^ (x >> 30)) * _MIX_1) & _MASK
-    x = ((x ^ (x >> 27)) * _MIX_2) & _MASK
-    return x ^ (x >> 31)
-
-
-def _mix_all(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(_MIX_1)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(_MIX_2)
-    return x ^ (x >> np.uint64(31))
-
-
-def permute(positions: npt.NDArray[np.int64], size: int, key: int) -> npt.NDArray[np.int64]:
-    """Map each of ``[0, size)`` to another one, each exactly once.
-
-    A Feistel network over the next even number of bits; what falls outside of the range is sent through again until
-    it falls inside ("cycle walking"), four times at most on average.
-
-    Parameters
-    ----------
-    positions
-        int64, shape ``(n,)``, each in ``[0, size)``.
-    size
-        How many there are in all, below 2**62.
-    key
-        Which permutation.
-
-    Returns
-    -------
-    numpy.ndarray
-        int64, shape ``(n,)``, each in ``[0, size)``.
-
-    References
-    ----------
-    Black and Rogaway, "Ciphers with Arbitrary Finite Domains" (CT-RSA 2002), for cycle walking; Steele, Lea and
-    Flood, "Fast Splittable Pseudorandom Number Generators" (OOPSLA 2014), for the round keys and the mixer.
-    """
-    half = (max((size - 1).bit_length(), 2) + 1) // 2
-    shift, mask = np.uint64(half), np.uint64((1 << half) - 1)
-    round_keys = [np.uint64(_mix((key + i * _GOLDEN) & _MASK)) for i in range(1, _ROUNDS + 1)]
-    out = np.empty(len(positions), np.int64)
-    where = np.arange(len(positions))
-    current = positions.astype(np.uint64)
-    while len(current):
-        left, right = current >> shift, current & mask
-        for round_key in round_keys:
-            left, right = right, left ^ (_mix_all(right + round_key) & mask)
-        current = (left << shift) | right
-        inside = current < np.uint64(size)
-        out[where[inside]] = current[inside].astype(np.int64)
-        where, current = where[~inside], current[~inside]
-    return out
+Shuffle: TypeAlias = Literal["exact", "block", "none"]
+DropLast: TypeAlias = Literal[True, False, "uneven"]
 
 
 @dataclass(frozen=True)
@@ -115,9 +47,14 @@ class Plan:
     seed, epoch
         Which order; in ``[0, 2**63)``.
     shuffle
-        ``"exact"``: every order is as likely as every other; ``"none"``: the order of the selection.
+        ``"exact"``: every order is as likely as every other; ``"block"``: `BlockOrder`; ``"none"``: the order of the
+        selection.
     drop_last
-        Whether an incomplete last batch is left out.
+        What becomes of an incomplete last batch: True leaves it out; False fills it up with repeats where several
+        ranks share it; ``"uneven"`` shares out what there is, so that the first ones have a row more than the
+        others, or a batch.
+    blocks
+        How the block order cuts the rows; None for the others.
     """
 
     num_rows: int
@@ -125,18 +62,29 @@ class Plan:
     seed: int = 0
     epoch: int = 0
     shuffle: Shuffle = "exact"
-    drop_last: bool = True
+    drop_last: DropLast = True
+    blocks: Blocks | None = None
 
     def __len__(self) -> int:
-        """Batches of the epoch, the same on every rank."""
+        """Batches of the epoch over all ranks."""
         whole, rest = divmod(self.num_rows, self.global_batch_size)
-        return whole + (rest > 0 and not self.drop_last)
+        return whole + (rest > 0 and self.drop_last is not True)
+
+    def num_batches(self, rank: int, world_size: int) -> int:
+        """Batches of one rank: as many on each, unless the last one is uneven and too small for all of them."""
+        last_is_empty = len(self) and not len(self.positions(len(self) - 1, rank, world_size))
+        return len(self) - bool(last_is_empty)
+
+    @property
+    def num_dropped(self) -> int:
+        """Rows of the selection that this epoch leaves out."""
+        return self.num_rows % self.global_batch_size if self.drop_last is True else 0
 
     def positions(self, step: int, rank: int = 0, world_size: int = 1) -> npt.NDArray[np.int64]:
         """Give the positions a rank takes at a step.
 
         An incomplete last batch is cut into equal parts; positions of `num_rows` and more fill them up and stand for
-        repeats from the start of the epoch, as in PyTorch's ``DistributedSampler``.
+        repeats from the start of the epoch, as in PyTorch's ``DistributedSampler``. Uneven, nothing fills them up.
 
         Returns
         -------
@@ -146,6 +94,10 @@ class Plan:
         check_divides(self.global_batch_size, world_size)
         first = step * self.global_batch_size
         size = min(self.global_batch_size, self.num_rows - first)
+        if self.drop_last == "uneven":
+            share, more = divmod(size, world_size)
+            first += rank * share + min(rank, more)
+            return np.arange(first, first + share + (rank < more), dtype=np.int64)
         share = -(-size // world_size)
         return np.arange(first + rank * share, first + (rank + 1) * share, dtype=np.int64)
 
@@ -165,7 +117,36 @@ class Plan:
         positions = positions % max(self.num_rows, 1)
         if self.shuffle == "none":
             return positions
+        if self.shuffle == "block":
+            return self.block_order.rows(positions)
         return permute(positions, self.num_rows, derive_key(self.seed, self.epoch, 1))
+
+    @property
+    def block_order(self) -> BlockOrder:
+        """The block order of this epoch.
+
+        Raises
+        ------
+        InvalidArgumentError
+            It has none.
+        """
+        if self.blocks is None:
+            raise InvalidArgumentError(f"an order of shuffle={self.shuffle!r} has no blocks; give blocks=Blocks(…)")
+        return BlockOrder(self.num_rows, self.global_batch_size, self.blocks, self.seed, self.epoch)
+
+    def groups(self, steps: Iterable[int]) -> Iterator[list[int]]:
+        """Put steps together that are made of the same blocks, so that these are read once; the first one is alone.
+
+        The first batch would wait for all the blocks of its generation, and it needs few rows of each.
+        """
+        steps = iter(steps)
+        if self.shuffle != "block":
+            yield from ([step] for step in steps)
+            return
+        yield from ([step] for step in islice(steps, 1))
+        order = self.block_order
+        for _, together in groupby(steps, lambda step: min(step // order.generation, order.num_generations)):
+            yield list(together)
 
 
 def check_divides(global_batch_size: int, world_size: int) -> None:

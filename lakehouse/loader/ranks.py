@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,13 +13,13 @@ from lakehouse.snapshot import open_snapshot
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lakehouse.loader.asked import Asked, Chosen
     from lakehouse.loader.options import LoaderOptions
-    from lakehouse.loader.selection import Selection
     from lakehouse.snapshot import Snapshot
 
 __all__ = ["Agree", "agreement", "resolve", "select_together"]
 
-Agree: TypeAlias = "Callable[[Snapshot, Callable[[Snapshot], Selection]], tuple[Snapshot, Selection]]"
+Agree: TypeAlias = "Callable[[Snapshot, Asked], Chosen]"
 
 
 def resolve(options: LoaderOptions) -> tuple[int, int, bool]:
@@ -62,10 +63,8 @@ def check_pinned(snapshot: Snapshot, world_size: int) -> None:
         )
 
 
-def select_together(
-    snapshot: Snapshot, select: Callable[[Snapshot], Selection], rank: int
-) -> tuple[Snapshot, Selection]:
-    """Read rank 0's version on every rank, and check that it selects the same rows.
+def select_together(snapshot: Snapshot, asked: Asked, rank: int) -> Chosen:
+    """Read rank 0's version on every rank, and check that it selects the same rows; rank 0 alone counts and fills.
 
     Raises
     ------
@@ -75,33 +74,35 @@ def select_together(
         Rank 0 could not select; it raises the error itself.
     """
     if rank == 0:
-        return snapshot, _lead(snapshot, select)
+        return _lead(snapshot, asked)
     said: dict[str, Any] = distributed.broadcast(None)
     if "error" in said:
         raise InvalidArgumentError(f"rank 0 could not open its loader: {said['error']}")
     if said["version"] != snapshot.version:
         snapshot = open_snapshot(snapshot.lake, snapshot.name, said["version"])
-    selection = select(snapshot)
-    if selection.digest != said["digest"]:
+    chosen = replace(asked.follow(snapshot, said["without"]), readiness=said["readiness"])
+    if chosen.digest != said["digest"]:
         raise ConflictError(
-            f"rank {rank} selects {selection.num_rows} rows of {snapshot.uri}@{snapshot.version}, rank 0 "
+            f"rank {rank} selects {chosen.selection.num_rows} rows of {snapshot.uri}@{snapshot.version}, rank 0 "
             f"{said['num_rows']} others of {said['uri']}; give all ranks the same table and where"
         )
-    return snapshot, selection
+    return chosen
 
 
-def _lead(snapshot: Snapshot, select: Callable[[Snapshot], Selection]) -> Selection:
+def _lead(snapshot: Snapshot, asked: Asked) -> Chosen:
     try:
-        selection = select(snapshot)
+        chosen = asked.lead(snapshot)
     except LakehouseError as error:
         distributed.broadcast({"error": str(error)})
         raise
     distributed.broadcast(
         {
-            "version": snapshot.version,
-            "digest": selection.digest,
-            "num_rows": selection.num_rows,
-            "uri": snapshot.uri,
+            "version": chosen.snapshot.version,
+            "without": chosen.without,
+            "readiness": chosen.readiness,
+            "digest": chosen.digest,
+            "num_rows": chosen.selection.num_rows,
+            "uri": chosen.snapshot.uri,
         }
     )
-    return selection
+    return chosen

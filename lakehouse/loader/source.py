@@ -6,22 +6,39 @@ import _thread
 import atexit
 import weakref
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from lakehouse import reads
 from lakehouse.errors import LakehouseError
-from lakehouse.loader.columns import ROW_ID, Column, Form, column_of
+from lakehouse.loader.asked import Asked
+from lakehouse.loader.blocks import Blocks, fitting
+from lakehouse.loader.columns import ROW_ID, Column, Form, check_decode, column_of
+from lakehouse.loader.epoch import Epoch
+from lakehouse.loader.footprint import INDEX_NBYTES, read_nbytes, row_nbytes
+from lakehouse.loader.packing import Documents
 from lakehouse.loader.plan import Plan
-from lakehouse.loader.selection import select
+from lakehouse.loader.tokens import token_counts
 from lakehouse.location import Location
 from lakehouse.pins import pinned
 from lakehouse.snapshot import open_snapshot
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from lakehouse.loader.arrays import Arrays
+    from lakehouse.loader.asked import Chosen
+    from lakehouse.loader.draws import Draws
     from lakehouse.loader.options import LoaderOptions
     from lakehouse.loader.ranks import Agree
+    from lakehouse.loader.readiness import Readiness
     from lakehouse.loader.selection import Selection
+    from lakehouse.loader.stats import Meter
+    from lakehouse.reads import RowIds
     from lakehouse.snapshot import Snapshot
 
 __all__ = ["Source"]
@@ -41,6 +58,14 @@ class Source:
         The rows.
     options
         The order, and what is done to a row.
+    blocks
+        How the block order cuts the rows; None for the others, and until `ordered` has chosen.
+    draws
+        How often each row comes; None means once.
+    digest
+        A hash of the rows and of how often each comes.
+    readiness
+        What was found of the features that are needed, when the rows were chosen; None if none are.
     """
 
     lake: Location
@@ -49,19 +74,44 @@ class Source:
     columns: tuple[Column, ...]
     selection: Selection
     options: LoaderOptions
+    blocks: Blocks | None = None
+    draws: Draws | None = None
+    digest: str = ""
+    readiness: Readiness | None = None
 
     @classmethod
-    def of(cls, snapshot: Snapshot, options: LoaderOptions, agree: Agree | None = None) -> Source:
-        """Select the rows of a version; `agree` lets the ranks find one version and selection first."""
+    def of(
+        cls,
+        snapshot: Snapshot,
+        options: LoaderOptions,
+        agree: Agree | None = None,
+        selection: Selection | None = None,
+        *,
+        remember: bool = False,
+    ) -> Source:
+        """Select the rows of a version; `agree` lets the ranks find one version and selection first.
+
+        A `selection` made before is taken as it is. Who may write to the lake may `remember` what was read of its log.
+        """
         columns = _columns(snapshot, options)
-        # Pictures are not asked: Lance reads all their bytes to find the NULLs (321 MB of 321 MB, 14.0.2).
-        numbers = [c.name for c in columns if c.form not in (Form.VALUES, Form.IMAGES) and c.name != ROW_ID]
+        snapshot.columns([name for name in (options.weights, options.balance) if name is not None])
+        asked = replace(_asked(columns, options), selection=selection, remember=remember)
+        return cls._of(agree(snapshot, asked) if agree else asked.lead(snapshot), columns, options)
 
-        def selected(version: Snapshot) -> Selection:
-            return select(version, options.where, without_nulls=numbers if options.on_missing == "skip" else ())
-
-        snapshot, selection = agree(snapshot, selected) if agree else (snapshot, selected(snapshot))
-        source = cls(snapshot.lake, snapshot.name, snapshot.version, columns, selection, options)
+    @classmethod
+    def _of(cls, chosen: Chosen, columns: tuple[Column, ...], options: LoaderOptions) -> Source:
+        snapshot = chosen.snapshot
+        source = cls(
+            snapshot.lake,
+            snapshot.name,
+            snapshot.version,
+            columns,
+            chosen.selection,
+            options,
+            draws=chosen.draws,
+            digest=chosen.digest,
+            readiness=chosen.readiness,
+        )
         source.__dict__["snapshot"] = snapshot  # what `snapshot` would open again
         return source
 
@@ -69,6 +119,43 @@ class Source:
     def snapshot(self) -> Snapshot:
         """The version, opened in this process."""
         return open_snapshot(self.lake, self.table, self.version)
+
+    @cached_property
+    def num_positions(self) -> int:
+        """Rows of an epoch, or sequences of tokens, as many in each."""
+        packing, counts = self.options.packing, self._token_counts
+        if packing is None or counts is None:
+            return self.selection.num_rows if self.draws is None else self.draws.num_draws
+        return int(counts.sum(dtype="int64")) // packing.sequence_length
+
+    @cached_property
+    def num_left_out(self) -> int:
+        """Rows that match but were left out because of what they miss."""
+        if self.options.on_missing != "skip":
+            return 0
+        return reads.count_rows(self.snapshot, self.options.where) - self.selection.num_rows
+
+    def documents(self, plan: Plan) -> Documents | None:
+        """Return what the sequences of an epoch are cut from, where tokens are packed."""
+        packing, counts = self.options.packing, self._token_counts
+        if packing is None or counts is None:
+            return None
+        return Documents(packing, counts, replace(plan, num_rows=self.selection.num_rows).rows)
+
+    @cached_property
+    def _token_counts(self) -> npt.NDArray[np.uint32] | None:
+        packing = self.options.packing
+        return None if packing is None else token_counts(self.snapshot, self.selection, packing)
+
+    def row_ids(self, ranks: npt.NDArray[np.int64], epoch: int) -> RowIds:
+        """Give the row id of each row of an epoch."""
+        if self.draws is not None:
+            ranks = self.draws.ranks(ranks, self.options.seed, epoch)
+        return self.selection.row_ids(ranks)
+
+    def part(self, plan: Plan, rank: int, world_size: int, arrays: Arrays, meter: Meter) -> Epoch:
+        """Return the batches of one rank in one epoch."""
+        return Epoch(self, plan, rank, world_size, arrays, meter)
 
     def pin(self) -> None:
         """Keep the version from clean-up as long as this object lives.
@@ -85,27 +172,59 @@ class Source:
         weakref.finalize(self, _thread.start_new_thread, _let_go, (held,)).atexit = False
         _held.add(held)
 
-    def at(self, version: int) -> Source:
-        """Return the same choice of another version."""
-        return Source.of(open_snapshot(self.lake, self.table, version), self.options)
+    def at(self, version: int, digest: str) -> Source:
+        """Return the same choice of another version, of the rows with this digest if they can be found."""
+        snapshot = open_snapshot(self.lake, self.table, version)
+        columns = _columns(snapshot, self.options)
+        return Source._of(_asked(columns, self.options).again(snapshot, digest), columns, self.options)
+
+    def ordered(self, world_size: int) -> Source:
+        """Choose the blocks, if the order has any and they are not chosen, by what a row weighs and the memory.
+
+        Raises
+        ------
+        InvalidArgumentError
+            There is too little of it.
+        """
+        if self.options.order != "block" or self.blocks is not None:
+            return self
+        return self.with_blocks(self.blocks_that_fit(world_size))
+
+    def blocks_that_fit(self, world_size: int) -> Blocks:
+        """Return the blocks that `ordered` chooses."""
+        nbytes = self.row_nbytes + INDEX_NBYTES
+        batch = self.options.batch_size * world_size
+        return fitting(batch, nbytes, self.options.shuffle_nbytes, read_nbytes(self.snapshot))
+
+    def with_blocks(self, blocks: Blocks | None) -> Source:
+        """Return this with other blocks."""
+        other = replace(self, blocks=blocks)
+        other.__dict__["snapshot"] = self.snapshot
+        return other
+
+    @cached_property
+    def row_nbytes(self) -> float:
+        """Bytes of a row in memory, as it is stored."""
+        return row_nbytes(self.snapshot, self.columns)
 
     def plan(self, epoch: int, world_size: int) -> Plan:
         """Return the order of an epoch."""
         return Plan(
-            self.selection.num_rows,
+            self.num_positions,
             self.options.batch_size * world_size,
             seed=self.options.seed,
             epoch=epoch,
             shuffle=self.options.order,
             drop_last=self.options.drop_last,
+            blocks=self.blocks,
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle for a worker: functions of a notebook go along, credentials come from the worker's environment."""
         import cloudpickle
 
-        options = cloudpickle.dumps(self.options)
-        return _reopened, (self.lake.uri, self.table, self.version, self.columns, self.selection, options)
+        rest = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("lake", "options")}
+        return _reopened, (self.lake.uri, cloudpickle.dumps(self.options), rest)
 
 
 _held: set[ExitStack] = set()
@@ -123,17 +242,33 @@ def _let_all_go() -> None:
         _let_go(held)
 
 
-def _reopened(
-    uri: str, table: str, version: int, columns: tuple[Column, ...], selection: Selection, options: bytes
-) -> Source:
+def _reopened(uri: str, options: bytes, rest: dict[str, Any]) -> Source:
     import cloudpickle
 
-    return Source(Location.of(uri), table, version, columns, selection, cloudpickle.loads(options))
+    return Source(lake=Location.of(uri), options=cloudpickle.loads(options), **rest)
+
+
+def _asked(columns: Sequence[Column], options: LoaderOptions) -> Asked:
+    # Pictures are not asked for NULLs: Lance reads all their bytes to find them (321 MB of 321 MB, 14.0.2).
+    numbers = [c.name for c in columns if c.form not in (Form.VALUES, Form.IMAGES, Form.CLIPS) and c.name != ROW_ID]
+    names = [column.name for column in columns if column.name != ROW_ID]
+    if options.packing is not None and options.packing.lengths is not None:
+        names.append(options.packing.lengths)
+    return Asked(tuple(names), tuple(numbers), options.where, options.on_missing, options.weights, options.balance)
 
 
 def _columns(snapshot: Snapshot, options: LoaderOptions) -> tuple[Column, ...]:
+    if options.packing is not None:
+        snapshot.columns([name for name in (options.packing.column, options.packing.lengths) if name is not None])
+        return (options.packing.column_of(snapshot.schema.field(options.packing.column)),)
     names = list(options.columns) if options.columns is not None else list(snapshot.schema.names)
     snapshot.columns([name for name in names if name != ROW_ID])
-    return tuple(
-        Column(ROW_ID, Form.NUMBERS) if name == ROW_ID else column_of(snapshot.schema.field(name)) for name in names
+    decode = options.decode
+    columns = tuple(
+        Column(ROW_ID, Form.NUMBERS)
+        if name == ROW_ID
+        else column_of(snapshot.schema.field(name), decode.get(name), raw=name in decode and decode[name] is None)
+        for name in names
     )
+    check_decode(columns, decode)
+    return columns

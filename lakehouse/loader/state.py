@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import InvalidArgumentError
 from lakehouse.layout import table_location
+from lakehouse.loader.blocks import Blocks
 from lakehouse.loader.plan import ORDER_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lakehouse.loader.plan import Plan
+    from lakehouse.loader.plan import DropLast, Plan
     from lakehouse.loader.source import Source
 
 __all__ = ["LoaderState"]
 
-FORMAT = 1
+FORMAT = 2
+"""1 had neither blocks nor packing, and is read as a state without them."""
+_DECIDING = ("global_batch_size", "shuffle", "seed", "drop_last", "packing")
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,8 @@ class LoaderState:
     table, uri, version
         The table and the version of it.
     selection, num_rows
-        Digest and number of the rows selected.
-    order, shuffle, seed, global_batch_size, drop_last
+        Digest and number of the rows of an epoch.
+    order, shuffle, seed, global_batch_size, drop_last, packing, blocks
         What decides the batches.
     epoch
         Which one.
@@ -46,9 +49,11 @@ class LoaderState:
     shuffle: str
     seed: int
     global_batch_size: int
-    drop_last: bool
+    drop_last: DropLast
     epoch: int
     num_samples: int
+    packing: str | None = None
+    blocks: Blocks | None = None
     order: int = ORDER_VERSION
     format: int = FORMAT
 
@@ -59,14 +64,16 @@ class LoaderState:
             table=source.table,
             uri=table_location(source.lake, source.table).uri,
             version=source.version,
-            selection=source.selection.digest,
-            num_rows=source.selection.num_rows,
+            selection=source.digest,
+            num_rows=plan.num_rows,
             shuffle=plan.shuffle,
             seed=plan.seed,
             global_batch_size=plan.global_batch_size,
             drop_last=plan.drop_last,
             epoch=plan.epoch,
             num_samples=min(step * plan.global_batch_size, plan.num_rows),
+            packing=None if source.options.packing is None else str(source.options.packing),
+            blocks=plan.blocks,
         )
 
     @classmethod
@@ -78,18 +85,27 @@ class LoaderState:
         InvalidArgumentError
             It is none, or one of a newer release.
         """
-        if state.get("format", FORMAT) != FORMAT or state.get("order", ORDER_VERSION) != ORDER_VERSION:
+        format_, order = state.get("format", FORMAT), state.get("order", ORDER_VERSION)
+        if format_ not in range(1, FORMAT + 1) or order != ORDER_VERSION:
             raise InvalidArgumentError(
-                f"the state has format {state.get('format')} and order {state.get('order')}; this release reads "
-                f"format {FORMAT} and order {ORDER_VERSION}; resume with the release that saved it"
+                f"the state has format {format_} and order {order}; this release reads format {FORMAT} and order "
+                f"{ORDER_VERSION}; resume with the release that saved it"
             )
         try:
-            return cls(**state)
+            blocks = Blocks(**state["blocks"]) if state.get("blocks") else None
+            saved = cls(**{**state, "blocks": blocks, "format": FORMAT})
+            sound = saved.epoch >= 0 and 0 <= saved.num_samples <= saved.num_rows and saved.global_batch_size > 0
         except TypeError as error:
             raise InvalidArgumentError(
                 f"this is no state of a loader: it has {', '.join(map(str, state)) or 'nothing'}; "
                 "hand load_state_dict what state_dict() returned"
             ) from error
+        if not sound:
+            raise InvalidArgumentError(
+                f"this is no state of a loader: epoch {saved.epoch}, {saved.num_samples} of {saved.num_rows} rows "
+                f"received in batches of {saved.global_batch_size}; hand load_state_dict what state_dict() returned"
+            )
+        return saved
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON keeps."""
@@ -103,6 +119,8 @@ class LoaderState:
     def check_continues(self, here: LoaderState) -> None:
         """Refuse to go on with a loader that would give other batches.
 
+        Blocks are no reason: they follow from memory and sizes, and the loader takes those of the state.
+
         Raises
         ------
         InvalidArgumentError
@@ -113,7 +131,7 @@ class LoaderState:
                 f"the state was saved from table {self.table!r} ({self.uri}@{self.version}), "
                 f"this loader reads {here.table!r}"
             )
-        for name in ("global_batch_size", "shuffle", "seed", "drop_last"):
+        for name in _DECIDING:
             saved, asked = getattr(self, name), getattr(here, name)
             if saved != asked:
                 hint = "; batch_size times world_size must stay the same" if name == "global_batch_size" else ""
@@ -131,5 +149,5 @@ class LoaderState:
             raise InvalidArgumentError(
                 f"the state was saved over {self.num_rows} rows of {self.uri}@{self.version} (selection "
                 f"{self.selection[:8]}…); with this loader's where there are {here.num_rows} (selection "
-                f"{here.selection[:8]}…); resume with the same where"
+                f"{here.selection[:8]}…); resume with the same where, on_missing, weights and balance"
             )

@@ -22,10 +22,10 @@ class TorchArrays:
     name = "torch"
 
     def wrap(self, array: npt.NDArray[Any]) -> torch.Tensor:
-        """View an array as a tensor."""
+        """View an array as a tensor, one that is read-only too: it is a batch's own, whatever it is cut from."""
         import torch
 
-        return torch.from_numpy(array)
+        return torch.from_numpy(array) if array.flags.writeable else torch.utils.dlpack.from_dlpack(array)
 
     def is_array(self, value: Any) -> bool:
         """Whether it is a tensor or an array."""
@@ -38,6 +38,12 @@ class TorchArrays:
         import torch
 
         return torch.stack([torch.as_tensor(value) for value in values])
+
+    def join(self, values: Sequence[Any], order: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Put tensors one behind the other, and the rows of it all in an order."""
+        import torch
+
+        return torch.cat([torch.as_tensor(value) for value in values])[torch.from_numpy(order)]
 
 
 def process_group() -> tuple[int, int] | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from lakehouse.errors import InvalidArgumentError, LakehouseError, MediaError, translated
+from lakehouse.media import jpeg
 from lakehouse.media.endings import picture_ends
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ __all__ = [
     "loaded",
     "opened",
     "oriented",
+    "resized",
 ]
 
 # 150 MB as RGB. Pillow alone takes a 20 KB PNG of 13000 x 13000 with a warning and 483 MB of memory.
@@ -158,13 +160,25 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Im
     return loaded(opened(data, max_pixels))
 
 
-def decode_rgb(data: bytes, *, max_pixels: int = MAX_IMAGE_PIXELS) -> npt.NDArray[np.uint8]:
+def decode_rgb(
+    data: bytes, *, max_pixels: int = MAX_IMAGE_PIXELS, fit: Callable[[int, int], tuple[int, int]] | None = None
+) -> npt.NDArray[np.uint8]:
     """Decode to RGB pixels: grey, 16 bit, palette and CMYK are converted, transparency is dropped.
+
+    Parameters
+    ----------
+    data
+        The bytes.
+    max_pixels
+        Larger pictures are refused.
+    fit
+        Maps width and height as stored to those wanted, in pixels; a large JPEG is then decoded at a half, a quarter
+        or an eighth, still at least twice the size wanted. None keeps them.
 
     Returns
     -------
     numpy.ndarray
-        uint8, ``(height, width, 3)``, 0 to 255.
+        uint8, ``(height, width, 3)``, 0 to 255; of its own memory.
 
     Raises
     ------
@@ -173,12 +187,37 @@ def decode_rgb(data: bytes, *, max_pixels: int = MAX_IMAGE_PIXELS) -> npt.NDArra
     """
     import numpy as np
 
-    image = decode_image(data, max_pixels=max_pixels)
+    if fit is None:
+        pixels = jpeg.decoded(data, max_pixels)
+        return pixels if pixels is not None else np.array(_as_rgb(decode_image(data, max_pixels=max_pixels)))
+    image = opened(data, max_pixels)
+    width_px, height_px = fit(*image.size)
+    image.draft(None, (2 * width_px, 2 * height_px))
+    return np.array(resized(_as_rgb(loaded(image)), width_px, height_px))
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):  # Pillow's own conversion clips all above 255 to white
-        return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+        return _grey(image)
     if "transparency" in image.info:  # straight to RGB Pillow warns of what is asked for here
         image = image.convert("RGBA")
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    import numpy as np
+    from PIL import Image
+
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+
+
+def resized(image: Image.Image, width_px: int, height_px: int) -> Image.Image:
+    """Bring a picture to a size, bilinear over all pixels that a new one covers, as torchvision with ``antialias``."""
+    from PIL.Image import Resampling
+
+    if image.size == (width_px, height_px):
+        return image
+    return image.resize((width_px, height_px), Resampling.BILINEAR, reducing_gap=2.0)
 
 
 def encode_image(image: Image.Image | npt.NDArray[np.uint8], format: str = "PNG") -> bytes:  # noqa: A002 - Pillow's word

@@ -22,11 +22,15 @@ __all__ = [
     "MAX_FRAME_PIXELS",
     "VideoInfo",
     "check_times",
+    "decoded_from",
     "frame_at",
     "frames",
+    "on_screen",
     "opened_video",
+    "picture_of",
     "seeks",
     "ticks_of",
+    "time_of",
     "video_info",
 ]
 
@@ -114,8 +118,8 @@ def frame_at(file: BinaryIO, t_s: float) -> Image.Image:
     """
     with opened_video(file) as (container, stream):
         check_times(container, stream, t_s)
-        for frame in _on_screen(container, stream, [t_s]):
-            return _picture(frame, stream)
+        for frame in on_screen(container, stream, [t_s]):
+            return picture_of(frame, stream)
     raise MediaError(f"no frame could be decoded at {t_s} s")
 
 
@@ -154,9 +158,9 @@ def frames(
         else:
             end = float("inf") if end_s is None else ticks_of(stream, end_s)
             times = takewhile(lambda t: ticks_of(stream, t) < end, (start_s + i / fps for i in count()))
-            chosen = _on_screen(container, stream, times)
+            chosen = on_screen(container, stream, times)
         for frame in chosen:
-            yield _picture(frame, stream)
+            yield picture_of(frame, stream)
 
 
 @contextmanager
@@ -214,31 +218,31 @@ def seeks(container: InputContainer, stream: VideoStream, ticks: int) -> Iterato
             return
 
 
-def _decoded_from(container: InputContainer, stream: VideoStream, ticks: int) -> Iterator[VideoFrame]:
+def decoded_from(container: InputContainer, stream: VideoStream, ticks: int) -> Iterator[VideoFrame]:
     """Yield frames with a time, from one at or before `ticks` on."""
     for is_start in seeks(container, stream, ticks):
         decoded = (frame for frame in container.decode(stream) if frame.pts is not None)
         first = next(decoded, None)
-        if first is not None and (is_start or _pts(first) <= ticks):
+        if first is not None and (is_start or time_of(first) <= ticks):
             yield first
             yield from decoded
             return
 
 
-def _on_screen(container: InputContainer, stream: VideoStream, times: Iterable[float]) -> Iterator[VideoFrame]:
+def on_screen(container: InputContainer, stream: VideoStream, times: Iterable[float]) -> Iterator[VideoFrame]:
     """Yield, for each of rising times, the last frame that appeared at or before it."""
     gap = ticks_of(stream, _SEEK_GAP_S) - ticks_of(stream, 0)
     frame = following = None
     decoded: Iterator[VideoFrame] = iter(())
     for t_s in times:
         ticks = ticks_of(stream, t_s)
-        if following is None or ticks - _pts(following) > gap:
+        if following is None or ticks - time_of(following) > gap:
             if frame is not None and following is None:  # the last one stays on screen
                 yield frame
                 continue
-            decoded = _decoded_from(container, stream, ticks)
+            decoded = decoded_from(container, stream, ticks)
             frame, following = next(decoded, None), next(decoded, None)
-        while following is not None and _pts(following) <= ticks:
+        while following is not None and time_of(following) <= ticks:
             frame, following = following, next(decoded, None)
         if frame is None:
             return
@@ -250,22 +254,24 @@ def _all_between(
 ) -> Iterator[VideoFrame]:
     first = ticks_of(stream, start_s)
     last = None if end_s is None else ticks_of(stream, end_s)
-    for frame in _decoded_from(container, stream, first):
-        if last is not None and _pts(frame) >= last:
+    for frame in decoded_from(container, stream, first):
+        if last is not None and time_of(frame) >= last:
             return
-        if _pts(frame) >= first:
+        if time_of(frame) >= first:
             yield frame
 
 
-def _pts(frame: VideoFrame) -> int:
-    assert frame.pts is not None  # _decoded_from leaves out frames without one
+def time_of(frame: VideoFrame) -> int:
+    """Return when a frame appears, in the stream's own unit of time."""
+    assert frame.pts is not None  # decoded_from leaves out frames without one
     return frame.pts
 
 
-def _picture(frame: VideoFrame, stream: VideoStream) -> Image.Image:
+def picture_of(frame: VideoFrame, stream: VideoStream) -> Image.Image:
+    """Return a frame as an upright RGB picture; ``info["time_s"]`` is when it appears."""
     assert stream.time_base is not None  # as above
     picture: Image.Image = frame.to_image()  # type: ignore[no-untyped-call]  # PyAV's stub has no return type
     if frame.rotation:  # phones record sideways and note it; players turn the picture
         picture = picture.rotate(frame.rotation, expand=True)
-    picture.info["time_s"] = float((_pts(frame) - (stream.start_time or 0)) * stream.time_base)
+    picture.info["time_s"] = float((time_of(frame) - (stream.start_time or 0)) * stream.time_base)
     return picture

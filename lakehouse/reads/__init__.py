@@ -7,7 +7,7 @@ and every read counts what came back.
 
 from lakehouse.media.sizes import MAX_MEDIA_NBYTES, column_nbytes, rows_per_batch
 from lakehouse.reads.points import get, head, sample, take, take_row_ids
-from lakehouse.reads.rowids import ROW_ID, RowIds, row_ids, row_ids_at, row_ids_of_keys
+from lakehouse.reads.rowids import ROW_ID, RowIds, row_addresses, row_ids, row_ids_at, row_ids_of_keys
 from lakehouse.reads.scans import count_rows, scan, scan_fragment, to_table
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "count_rows",
     "get",
     "head",
+    "row_addresses",
     "row_ids",
     "row_ids_at",
     "row_ids_of_keys",

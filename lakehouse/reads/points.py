@@ -12,6 +12,7 @@ from lakehouse.errors import InvalidArgumentError, RowNotFoundError, translated
 from lakehouse.media import sizes
 from lakehouse.media.blobs import read_blobs
 from lakehouse.media.sizes import MAX_MEDIA_NBYTES
+from lakehouse.reads.places import places
 from lakehouse.reads.rowids import ROW_ID, row_ids_at, row_ids_of_keys, whole_numbers
 from lakehouse.reads.scans import recoded, schema_of
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from lakehouse.reads.rowids import RowIds
     from lakehouse.snapshot import Snapshot
+
+_ADDRESS = "_rowaddr"
 
 
 def take_row_ids(
@@ -60,18 +63,27 @@ def take_row_ids(
         return schema_of(snapshot, names).empty_table()
     sizes.check_rows(snapshot, names, ids, max_media_nbytes)
     blobs = [name for name in names if types.is_blob(snapshot.schema.field(name))]
-    plain = [name for name in names if name not in blobs]
-    with translated(f"reading {len(ids)} rows of {snapshot.name!r}"):
-        # Asked for without a plain column, Lance returns no rows at all: then the row id stands in.
-        table = snapshot.dataset._take_rows(ids, columns=plain or [ROW_ID])  # noqa: SLF001 - the only take by row id
-    if table.num_rows != len(ids):
-        raise _missing_rows(snapshot, ids)
+    placed = places(snapshot, (name for name in names if name not in blobs), len(ids))
+    plain = [name for name in names if name not in blobs and name not in placed]
+    # Asked for without a plain column, Lance returns no rows at all: then another one stands in.
+    table = _taken(snapshot, ids, [*plain, _ADDRESS] if placed else plain or [ROW_ID])
     columns_read = {name: table[name] for name in plain}
+    for name, where in placed.items():
+        cells = where.read(ids, np.asarray(table[_ADDRESS], np.uint64))
+        columns_read[name] = _taken(snapshot, ids, [name])[name] if cells is None else pa.chunked_array([cells])
     for name in blobs:
         columns_read[name] = pa.chunked_array([_blobs(snapshot, name, ids)])
     if not names:
         return table.select([])
     return _finished(pa.table([columns_read[name] for name in names], names=names), snapshot, names)
+
+
+def _taken(snapshot: Snapshot, ids: RowIds, columns: list[str]) -> pa.Table:
+    with translated(f"reading {len(ids)} rows of {snapshot.name!r}"):
+        table = snapshot.dataset._take_rows(ids, columns=columns)  # noqa: SLF001 - the only take by row id
+    if table.num_rows != len(ids):
+        raise _missing_rows(snapshot, ids)
+    return table
 
 
 def take(

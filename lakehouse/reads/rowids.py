@@ -31,6 +31,13 @@ def row_ids(snapshot: Snapshot, where: Where | None = None) -> RowIds:
     return np.asarray(table[ROW_ID], dtype=np.uint64)
 
 
+def row_addresses(snapshot: Snapshot, row_ids: RowIds) -> RowIds:
+    """Return where rows lie in this version: fragment and offset in one number, as Lance has it."""
+    with translated(f"looking up rows of {snapshot.name!r}"):
+        table = snapshot.dataset._take_rows(row_ids, columns=["_rowaddr"])  # noqa: SLF001 - the only take by row id
+    return np.asarray(table["_rowaddr"], dtype=np.uint64)
+
+
 def row_ids_at(snapshot: Snapshot, offsets: Sequence[int] | npt.NDArray[np.int64]) -> RowIds:
     """Map positions in the table to row ids.
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from lakehouse.snapshot import Snapshot
 
+_ROW_ADDRESS = "_rowaddr"
+
 
 def scan(
     snapshot: Snapshot,
@@ -27,6 +29,7 @@ def scan(
     *,
     batch_size: int | None = None,
     with_row_id: bool = False,
+    with_row_address: bool = False,
 ) -> pa.RecordBatchReader:
     """Stream columns of the rows that match, in table order.
 
@@ -42,11 +45,12 @@ def scan(
         Rows a batch; None means 8,192, fewer where media are among the columns.
     with_row_id
         Append the column ``_rowid``.
+    with_row_address
+        Append the column ``_rowaddr``: where the row lies.
     """
     names = snapshot.columns(columns)
-    schema = schema_of(snapshot, names)
-    if with_row_id:
-        schema = schema.append(pa.field(ROW_ID, pa.uint64()))
+    more = [name for name, wanted in ((ROW_ID, with_row_id), (_ROW_ADDRESS, with_row_address)) if wanted]
+    schema = pa.schema([*schema_of(snapshot, names), *(pa.field(name, pa.uint64()) for name in more)])
     rows = rows_per_batch(snapshot, names) if batch_size is None else batch_size
     if rows < 1:
         raise InvalidArgumentError(f"batch_size is {batch_size}; it is a number of rows, 1 or more")
@@ -55,6 +59,7 @@ def scan(
             columns=names,
             filter=render(where),
             with_row_id=with_row_id or not names,
+            with_row_address=with_row_address,
             batch_size=rows,
             batch_readahead=4,
             blob_handling="all_binary",

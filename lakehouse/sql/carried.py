@@ -16,10 +16,13 @@ import pyarrow.compute as pc
 
 from lakehouse import reads, types
 from lakehouse.errors import ResourceLimitError
-from lakehouse.sql.dataset import duckdb_type
+from lakehouse.media import sizes
+from lakehouse.sql.dtypes import duckdb_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    import numpy.typing as npt
 
     from lakehouse.snapshot import Snapshot
 
@@ -27,6 +30,7 @@ __all__ = ["Carried", "carried_by", "fill_in", "fill_in_pieces", "filled_schema"
 
 _PIECE_NBYTES = 32 << 20  # media of one streamed batch: a moment of a disk, little beside the query's own memory
 _FIRST_PIECE = 32  # rows, before any size is known
+_PIECES = 8  # of some 8 MB that are read at once: larger reads are faster, smaller ones are sooner interrupted
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,12 +132,26 @@ def _values(source: Carried, structs: pa.ChunkedArray, max_media_nbytes: int) ->
     if len(unique) == 0:
         return pa.chunked_array([pa.nulls(len(ids), source.field.type)])
     left = max(max_media_nbytes, 0)
-    read = reads.take_row_ids(source.snapshot, np.asarray(unique), [source.column], max_media_nbytes=left)
-    values = read[source.column].combine_chunks()
+    values = _read(source, np.asarray(unique), left)
     places = pc.index_in(ids, value_set=unique)
     if types.is_bytes_media(source.field):
         _check_nbytes(source, values, places, left)
     return pa.chunked_array([values.take(places).cast(source.field.type)])
+
+
+def _read(source: Carried, ids: npt.NDArray[np.uint64], max_media_nbytes: int) -> pa.Array:
+    """Read rows in pieces: Ctrl-C and the clock act between two reads of Lance."""
+    sizes.check_rows(source.snapshot, [source.column], ids, max_media_nbytes)
+    if len(ids) <= _FIRST_PIECE:
+        return reads.take_row_ids(source.snapshot, ids, [source.column], max_media_nbytes=None)[
+            source.column
+        ].combine_chunks()
+    rows = _PIECES * sizes.rows_per_batch(source.snapshot, [source.column])
+    pieces = [
+        reads.take_row_ids(source.snapshot, ids[start : start + rows], [source.column], max_media_nbytes=None)
+        for start in range(0, len(ids), rows)
+    ]
+    return pa.concat_tables(pieces)[source.column].combine_chunks()
 
 
 def _check_nbytes(source: Carried, values: pa.Array, places: pa.Array, left: int) -> None:

@@ -1,6 +1,7 @@
 """What a lake says of itself in SQL: ``information_schema.tables``, ``information_schema.columns``, SHOW ALL TABLES.
 
-Their columns are DuckDB's; of the many that the standard names, those that mean something for a lake. What ``tables=``
+Their columns are DuckDB's; of the many that the standard names, those that mean something for a lake. They list the
+main line of each table: branches come and go, and are described by name, ``DESCRIBE "pets@exp"``. What ``tables=``
 hands in is not the lake's and not among them.
 """
 
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lakehouse.errors import QueryError, closest
-from lakehouse.sql.dataset import as_seen
+from lakehouse.sql.dtypes import as_seen
 from lakehouse.sql.syntax import walk
 
 if TYPE_CHECKING:
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
     from lakehouse.snapshot import Snapshot
     from lakehouse.sql.syntax import Node
 
-__all__ = ["ALL_TABLES", "SCHEMA", "describe", "views"]
+__all__ = ["ALL_TABLES", "LAKE", "SCHEMA", "describe", "views"]
 
 SCHEMA = "information_schema"
 ALL_TABLES = "__show_tables_expanded"  # what DuckDB's parser makes of SHOW ALL TABLES
-_CATALOG, _SCHEMA = "lake", "main"  # a lake has neither; tools expect some
+LAKE = ("lake", "main")  # the catalog and the schema: a lake has neither, tools expect some
+_CATALOG, _SCHEMA = LAKE
 
 _TABLES = pa.schema([(name, pa.string()) for name in ("table_catalog", "table_schema", "table_name", "table_type")])
 _COLUMNS = pa.schema(

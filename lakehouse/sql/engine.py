@@ -6,26 +6,29 @@ lake, one of the latter a statement. A cursor sees what is registered on it and 
 
 from __future__ import annotations
 
+import json
+import os
 import secrets
 import threading
-from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse import types
 from lakehouse.errors import QueryError
-from lakehouse.sql import functions, late
-from lakehouse.sql.carried import worth_carrying
+from lakehouse.sql import late
+from lakehouse.sql.cuts import cuts
 from lakehouse.sql.execution import Execution, Question
-from lakehouse.sql.limits import Limits
-from lakehouse.sql.planner import answers_few
+from lakehouse.sql.limits import SqlLimits
+from lakehouse.sql.parsing import Parser
+from lakehouse.sql.questions import Asked, only
+from lakehouse.sql.resident import Resident
 from lakehouse.sql.result import Result
-from lakehouse.sql.sandbox import Sandbox
+from lakehouse.sql.sandbox import Sandbox, machine_nbytes
 from lakehouse.sql.slots import select_value
-from lakehouse.sql.syntax import NoValue, bound_values, parameters, parse, print_sql, value_of
+from lakehouse.sql.syntax import NoValue, bound_values, value_of
 from lakehouse.sql.tables import Tables
-from lakehouse.sql.uses import looked_at
+from lakehouse.sql.watch import pressed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +42,10 @@ if TYPE_CHECKING:
 __all__ = ["Engine"]
 
 _ASKED_CHARS = 100
+_SCALARS = (
+    "SELECT lower(function_name) FROM duckdb_functions() WHERE function_type NOT LIKE 'table%' GROUP BY 1 "
+    "HAVING bool_and(function_type = 'scalar' AND stability = 'CONSISTENT')"
+)
 
 
 class Engine:
@@ -55,15 +62,18 @@ class Engine:
     """
 
     def __init__(
-        self, resolve: Callable[[TableName], Snapshot], names: Callable[[], list[str]], limits: Limits | None = None
+        self, resolve: Callable[[TableName], Snapshot], names: Callable[[], list[str]], limits: SqlLimits | None = None
     ) -> None:
         self._resolve = resolve
         self._names = names
-        self._limits = limits or Limits()
+        self._limits = limits or SqlLimits()
         # Slots and carried media are named so that no statement can name them.
         self._prefix = f"lake_{secrets.token_hex(6)}"
+        self._parser = Parser()
+        self._resident = _resident(self._limits)
         self._lock = threading.Lock()
         self._sandbox: Sandbox | None = None
+        self._scalars: frozenset[str] | None = None
 
     def query(
         self,
@@ -72,6 +82,7 @@ class Engine:
         tables: Mapping[str, Any] | None = None,
         *,
         strict: bool = False,
+        progress: bool | None = None,
     ) -> Result:
         """Plan a statement, pin the versions it reads, and return its answer, not yet computed.
 
@@ -85,6 +96,9 @@ class Engine:
             More tables, by name: Arrow, DataFrames, lists of dictionaries, results. They go before the lake's.
         strict
             Whether a medium that a function cannot read ends the statement; else its value is NULL, and counted.
+        progress
+            None: a bar on a terminal, a log line a minute elsewhere, once it takes more than two seconds; False for
+            none.
 
         Raises
         ------
@@ -95,12 +109,14 @@ class Engine:
         """
         cursor = self._cursor()
         try:
-            return self._query(cursor, sql, params, tables or {}, strict=strict)
+            return self._query(cursor, sql, params, tables or {}, strict=strict, progress=progress)
         except RecursionError as error:
             cursor.close()
             raise QueryError("the statement nests too deeply; split it up with WITH") from error
-        except BaseException:
+        except BaseException as error:
             cursor.close()
+            if pressed(error):
+                raise KeyboardInterrupt from error
             raise
 
     def close(self) -> None:
@@ -117,32 +133,46 @@ class Engine:
             return self._sandbox.cursor()
 
     def _query(
-        self, cursor: duckdb.DuckDBPyConnection, sql: str, params: Any, handed: Mapping[str, Any], *, strict: bool
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        sql: str,
+        params: Any,
+        handed: Mapping[str, Any],
+        *,
+        strict: bool,
+        progress: bool | None,
     ) -> Result:
-        statement = parse(cursor, sql)
+        statement = self._parser.parse(cursor, sql)
         values = bound_values(statement, params)
-        tables = Tables(self._prefix, self._resolve, self._names, handed, self._types)
-        few = answers_few(statement, values)
-        late.name_calls(statement, lambda item: print_sql(cursor, select_value(item)).removeprefix("SELECT "))
+        tables = Tables(self._prefix, self._resolve, self._names, handed, self._types, self._resident)
+        late.name_items(statement, cuts(statement, values), partial(self._item, cursor))
         tables.fill(statement, values, lambda expression: self._value(expression, values))
-        columns = tables.columns(worth_carrying if few else types.is_bytes_media)
-        functions.rename_own(statement, columns)
-        late.compute_last(statement)
-        used = looked_at(statement, [column.column for column in columns])
-        carried = {column.name: column for column in columns if column.column not in used}
-        calls = functions.mark(statement, carried, strict=strict)
-        question = Question(
-            asked=f"the query {_shortened(sql)!r}",
-            text=print_sql(cursor, statement),
-            params=_only(values, statement),
-            tables=tables.datasets(carried),
-            carried=carried,
-            calls=calls,
+        asked = Asked(
+            words=f"the query {_shortened(sql)!r}",
+            tree=json.dumps(statement),
+            values=values,
+            tables=tables,
+            print_sql=partial(self._parser.print_sql, cursor),
+            is_scalar=self._is_scalar,
+            strict=strict,
             timeout_s=self._limits.timeout_s,
+            progress=progress,
         )
-        bare = replace(question, tables=tables.datasets({}), carried={})
-        execution = _bound(cursor, question, bare)
-        return Result(execution, self._limits, tables.versions, self._cursor)
+        return Result(_bound(cursor, asked), self._limits, tables.versions, self._cursor)
+
+    def _item(self, cursor: duckdb.DuckDBPyConnection, expression: Node) -> str:
+        return self._parser.print_sql(cursor, select_value(expression)).removeprefix("SELECT ")
+
+    def _is_scalar(self, function: str) -> bool:
+        """Whether a function gives each row a value, the same each time; DuckDB is asked once."""
+        if self._scalars is None:
+            cursor = self._cursor()
+            try:
+                rows = cursor.execute(_SCALARS).fetchall()
+            finally:
+                cursor.close()
+            self._scalars = frozenset(name for (name,) in rows)
+        return function.lower() in self._scalars
 
     def _types(self, schema: pa.Schema) -> list[str]:
         """Ask DuckDB what it calls the types of columns."""
@@ -159,32 +189,34 @@ class Engine:
             return known
         statement = select_value(expression)
         cursor = self._cursor()
-        text = print_sql(cursor, statement)
+        text = self._parser.print_sql(cursor, statement)
         question = Question(
-            "an AT clause or an argument", text, _only(values, statement), {}, timeout_s=self._limits.timeout_s
+            "an AT clause or an argument",
+            text,
+            only(values, statement),
+            {},
+            timeout_s=self._limits.timeout_s,
+            progress=False,
         )
         _, batches = Execution(cursor, question).batches()
         return pa.Table.from_batches(batches).column(0)[0].as_py()
 
 
-def _bound(cursor: duckdb.DuckDBPyConnection, question: Question, bare: Question) -> Execution:
-    """Bind with media as row ids; where they turn out to be worked on after all, bind with their bytes."""
+def _resident(limits: SqlLimits) -> Resident | None:
+    nbytes = machine_nbytes() // 8 if limits.resident_nbytes is None else limits.resident_nbytes
+    return Resident(nbytes, limits.threads or os.cpu_count() or 1) if nbytes else None
+
+
+def _bound(cursor: duckdb.DuckDBPyConnection, asked: Asked) -> Execution:
+    """Bind what reads least; where media turn out to be worked on after all, or it does not bind, what was written."""
     try:
-        execution = Execution(cursor, question)
+        execution = Execution(cursor, asked.best())
     except QueryError:
-        if not question.carried:
-            raise
-        return Execution(cursor, bare)
+        return Execution(cursor, asked.as_written())
     if execution.hands_media_through():
         return execution
     execution.close.detach()  # the cursor goes to the other one
-    return Execution(cursor, bare)
-
-
-def _only(values: Mapping[str, Any], statement: Node) -> dict[str, Any]:
-    """Pick the values of the parameters that are left in a statement: DuckDB refuses others."""
-    left = parameters(statement)
-    return {name: value for name, value in values.items() if name in left}
+    return Execution(cursor, asked.as_written())
 
 
 def _shortened(sql: str) -> str:

@@ -1,21 +1,19 @@
-"""One statement on its own cursor: bound when it is asked, run once, stopped by Ctrl-C or a clock."""
+"""One statement on its own cursor: bound when it is asked, run once."""
 
 from __future__ import annotations
 
 import re
-import threading
-import time
 import weakref
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from lakehouse.errors import LakehouseError, QueryError, ResourceLimitError, translate, translated
 from lakehouse.sql.dataset import SnapshotDataset
 from lakehouse.sql.searches import SearchDataset
+from lakehouse.sql.watch import Watch, pressed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -27,10 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Execution", "Question"]
 
-T = TypeVar("T")
-
 _BATCH_ROWS = 131_072  # 64 of DuckDB's vectors: few hand-overs, a few MB of plain columns
-_ASK_AGAIN_S = 0.1  # an interrupt before the statement has begun is lost, so it is repeated
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +48,10 @@ class Question:
         Its calls of media functions, if it has any.
     timeout_s
         Seconds it may compute; None means as long as it takes.
+    progress
+        None: a bar on a terminal, a log line a minute elsewhere, once it takes long; False for none.
+    before
+        Runs just before the statement, on its cursor: leaves rows of a table out by the keys of a small one.
     """
 
     asked: str
@@ -62,37 +61,74 @@ class Question:
     carried: Mapping[str, Carried] = field(default_factory=dict)
     calls: Calls | None = None
     timeout_s: float | None = None
+    progress: bool | None = None
+    before: Callable[[duckdb.DuckDBPyConnection], None] | None = None
+
+    def nbytes_read(self) -> int:
+        """Return how much Lance read by the handles of these tables, ever."""
+        handles = {id(t.snapshot): t.snapshot.dataset for t in self.tables.values() if isinstance(t, SnapshotDataset)}
+        return sum(int(dataset.io_stats_snapshot().read_bytes) for dataset in handles.values())
+
+    def interrupt(self) -> None:
+        """Stop its media functions, which DuckDB waits for."""
+        if self.calls is not None:
+            self.calls.stopped = True
 
     def read_by_lance(self) -> list[str]:
         """Say what Lance does of the work, a line a table."""
         lines = []
         for slot, table in self.tables.items():
-            if isinstance(table, SnapshotDataset):
+            if isinstance(table, SnapshotDataset | SearchDataset):
                 late = [column.column for column in self.carried.values() if column.slot == slot]
-                notes = (
-                    [f"Lance answers {table.where}{' from an index' if table.index_used() else ''}"]
-                    if table.where
-                    else []
-                )
-                notes += [f"read for the rows of the result: {', '.join(late)}"] if late else []
+                notes = table.notes() + ([f"read for the rows of the result: {', '.join(late)}"] if late else [])
                 lines += [f"{table.name}: {'; '.join(notes)}"] if notes else []
         return lines
 
 
-@dataclass(eq=False)
 class _Held:
     """DuckDB's objects, apart from what may outlive them."""
 
-    cursor: duckdb.DuckDBPyConnection | None
-    relation: duckdb.DuckDBPyRelation | None
-    reader: pa.RecordBatchReader | None = None
+    def __init__(
+        self, question: Question, cursor: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation
+    ) -> None:
+        self._question = question
+        self._cursor: duckdb.DuckDBPyConnection | None = cursor
+        self.relation: duckdb.DuckDBPyRelation | None = relation
+        self.reader: pa.RecordBatchReader | None = None
+        before = question.nbytes_read()
+        self.watch = Watch(
+            question.asked,
+            self._interrupt,
+            question.timeout_s,
+            progress=question.progress,
+            nbytes_read=lambda: question.nbytes_read() - before,
+        )
 
     def let_go(self) -> None:
+        self.watch.end(self._close)
+
+    def start(self, relation: duckdb.DuckDBPyRelation) -> tuple[pa.Schema, pa.RecordBatch | None]:
+        """Begin, and return the first batch: a small answer takes one hand-over between threads."""
+        if self._question.before is not None and self._cursor is not None:
+            self._question.before(self._cursor)
+        self.reader = relation.to_arrow_reader(_BATCH_ROWS)
+        return self.reader.schema, self.next()
+
+    def next(self) -> pa.RecordBatch | None:
+        """Return the next batch, None after the last."""
+        return next(self.reader, None) if self.reader is not None else None
+
+    def _interrupt(self) -> None:
+        self._question.interrupt()
+        if self._cursor is not None:
+            self._cursor.interrupt()
+
+    def _close(self) -> None:
         if self.reader is not None:
             self.reader.close()
-        if self.cursor is not None:
-            self.cursor.close()
-        self.cursor = self.relation = self.reader = None
+        if self._cursor is not None:
+            self._cursor.close()
+        self._cursor = self.relation = self.reader = None
 
 
 class Execution:
@@ -106,13 +142,13 @@ class Execution:
 
     def __init__(self, cursor: duckdb.DuckDBPyConnection, question: Question) -> None:
         self._question = question
-        self._left_s = question.timeout_s
         with self._errors():
-            for slot, table in question.tables.items():
-                cursor.register(slot, table)
+            _register(cursor, question)
             relation = cursor.sql(question.text, params=dict(question.params))
+        # Its 128-bit integers, which sum() gives, come as decimals in Arrow; the places tell them apart.
+        self.hugeints = [at for at, kind in enumerate(relation.types) if str(kind) in ("HUGEINT", "UHUGEINT")]
         # DuckDB complains about whatever of it is alive at exit, even in a stream that is only half read.
-        self._held = _Held(cursor, relation)
+        self._held = _Held(question, cursor, relation)
         self.close = weakref.finalize(self, self._held.let_go)
 
     @property
@@ -140,70 +176,43 @@ class Execution:
         names = self._relation.columns
         return pa.schema([field.with_name(name) for field, name in zip(schema, names, strict=True)])
 
-    def batches(self) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-        """Run the statement; rows come as they are computed."""
-        relation = self._relation
-        reader = self._watched(lambda: relation.to_arrow_reader(_BATCH_ROWS))
-        self._held.reader = reader
-        return reader.schema, self._read()
+    def batches(self, *, waited_for: bool = False) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """Run the statement; rows come as they are computed.
 
-    def _read(self) -> Iterator[pa.RecordBatch]:
+        Parameters
+        ----------
+        waited_for
+            Whether somebody waits for all rows and wants to see how far they are; else only for the first.
+        """
+        relation, watch = self._relation, self._held.watch
         try:
-            while (batch := self._watched(self._next)) is not None:
+            with self._errors():
+                schema, first = watch.call(lambda: self._held.start(relation))
+        except BaseException:
+            self.close()
+            raise
+        return schema, self._read(first, waited_for=waited_for)
+
+    def _read(self, batch: pa.RecordBatch | None, *, waited_for: bool) -> Iterator[pa.RecordBatch]:
+        watch = self._held.watch
+        try:
+            while batch is not None:
                 if batch.num_rows:
+                    watch.count(batch.num_rows)
+                    if not waited_for:
+                        watch.hide()
                     yield batch
+                with self._errors():
+                    batch = watch.call(self._held.next)
         finally:
             self.close()
-
-    def _next(self) -> pa.RecordBatch | None:
-        return next(self._held.reader, None) if self._held.reader is not None else None
 
     def explain(self, cursor: duckdb.DuckDBPyConnection) -> str:
         """Return DuckDB's plan, made on another cursor: this one may have rows under way."""
         with self._errors():
-            for slot, table in self._question.tables.items():
-                cursor.register(slot, table)
+            _register(cursor, self._question)
             ((_, plan),) = cursor.execute(f"EXPLAIN {self._question.text}", dict(self._question.params)).fetchall()
         return str(plan)
-
-    def _watched(self, call: Callable[[], T]) -> T:
-        """Call in another thread: DuckDB 2.0 looks for Ctrl-C only when it is done."""
-        future: Future[T] = Future()
-
-        def work() -> None:
-            try:
-                future.set_result(call())
-            except BaseException as error:  # noqa: BLE001 - handed to the caller, Rust panics included
-                future.set_exception(error)
-
-        start = time.monotonic()
-        threading.Thread(target=work, name="lakehouse-sql", daemon=True).start()
-        try:
-            future.exception(self._left_s)
-        except TimeoutError:
-            self._stop(future)
-            raise ResourceLimitError(
-                f"{self._question.asked}: stopped after timeout_s = {self._question.timeout_s:g} s; "
-                "ask for less, or raise the limit"
-            ) from None
-        except BaseException:
-            self._stop(future)
-            raise
-        if self._left_s is not None:
-            self._left_s = max(0.0, self._left_s - (time.monotonic() - start))
-        with self._errors():
-            return future.result()
-
-    def _stop(self, future: Future[Any]) -> None:
-        if self._question.calls is not None:
-            self._question.calls.stopped = True
-        while not future.done():
-            if self._held.cursor is not None:
-                self._held.cursor.interrupt()
-            try:
-                future.exception(_ASK_AGAIN_S)
-            except TimeoutError:
-                continue
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -212,12 +221,21 @@ class Execution:
             with translated(self._question.asked):
                 yield
         except LakehouseError as error:
+            if pressed(error):
+                raise KeyboardInterrupt from error
             if self._question.calls is not None and self._question.calls.error is not None:
                 raise self._question.calls.error from error
             for table in self._question.tables.values():
                 if isinstance(table, SnapshotDataset | SearchDataset) and table.error is not None:
                     raise table.error from error
             raise _reworded(error, self._question) from error.__cause__
+
+
+def _register(cursor: duckdb.DuckDBPyConnection, question: Question) -> None:
+    from lakehouse.sql.handover import handed_over  # needs DuckDB
+
+    for slot, table in question.tables.items():
+        cursor.register(slot, handed_over(table))
 
 
 # DuckDB's errors from an Arrow stream are an OSError or ArrowInvalid with DuckDB's words.

@@ -25,6 +25,7 @@ from lakehouse.errors import LakehouseError, MediaError, QueryError
 from lakehouse.media import handles, phash, sizes, thumbnails
 from lakehouse.media.blobs import MediaBatch
 from lakehouse.sql.carried import carried_by
+from lakehouse.sql.fetching import FETCHES, as_returned, fetched
 from lakehouse.sql.syntax import walk
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from lakehouse.sql.carried import Carried
     from lakehouse.sql.syntax import Node
 
-__all__ = ["ERRORS", "FUNCTIONS", "OWN", "Calls", "calls_in", "mark", "register", "rename_own"]
+__all__ = ["ERRORS", "FUNCTIONS", "OWN", "Calls", "calls_in", "mark", "register", "rename_own", "takes_row_ids"]
 
 
 ERRORS = pa.schema([("function", pa.string()), ("num_failed", pa.int64()), ("message", pa.string())])
@@ -95,9 +96,10 @@ FUNCTIONS: Mapping[str, Function] = {
     "phash": Function("image", "UBIGINT", pa.uint64(), lambda image: phash.phash(image.read())),
     "media_sha256": Function("blob", "VARCHAR", pa.string(), lambda medium: hashlib.sha256(medium.read()).hexdigest()),
     "media_nbytes": Function("blob", "BIGINT", pa.int64(), lambda medium: medium.nbytes),
+    "media_bytes": Function("blob", "BLOB", pa.binary(), lambda medium: medium.read()),
 }
-"""By the name they are called by. The last two are what DuckDB's own ``sha256`` and ``octet_length`` become where they
-are called on a medium: the same answers, from late bytes or from none."""
+"""By the name they are called by. `media_sha256` and `media_nbytes` are what DuckDB's own ``sha256`` and
+``octet_length`` become where they are called on a medium: the same answers, from late bytes or from none."""
 
 OWN = {"sha256": "media_sha256", "octet_length": "media_nbytes"}
 
@@ -107,6 +109,11 @@ def calls_in(tree: Any) -> Iterator[Node]:
     for node in walk(tree):
         if node.get("class") == "FUNCTION" and node["function_name"].lower() in FUNCTIONS:
             yield node
+
+
+def takes_row_ids(name: str) -> bool:
+    """Whether a function is given media, texts or vectors as row ids."""
+    return name.lower() in FUNCTIONS or name in FETCHES
 
 
 def rename_own(statement: Node, columns: Iterable[Carried]) -> None:
@@ -137,10 +144,13 @@ def mark(statement: Node, carried: Mapping[str, Carried], *, strict: bool) -> Ca
     QueryError
         A call has too few or too many arguments.
     """
-    nodes = list(calls_in(statement))
+    nodes = [
+        each for each in walk(statement) if each.get("class") == "FUNCTION" and takes_row_ids(each["function_name"])
+    ]
     calls = Calls(carried, strict=strict) if nodes else None
     for node in nodes:
-        _check_arguments(node)
+        if node["function_name"] not in FETCHES:
+            _check_arguments(node)
         literal = {"kind": "STRING", "text": calls.key if calls else ""}
         constant = {"class": "CONSTANT", "type": "VALUE_CONSTANT", "alias": "", "literal": literal}
         node["arguments"].append({"name": "", "expression": {**constant, "query_location": 0}})
@@ -190,8 +200,11 @@ class Calls:
 
     def compute(self, name: str, media: pa.Array, arguments: list[list[Any]]) -> pa.Array:
         """Compute a function for one of DuckDB's batches, each distinct row of it once."""
-        function = FUNCTIONS[name]
         source = carried_by(media.type, self._carried)
+        if name in FETCHES:
+            returned = FETCHES[name][1]
+            return fetched(source, pc.struct_field(media, [0]), returned) if source else as_returned(media, returned)
+        function = FUNCTIONS[name]
         if source is not None:
             keys = pc.struct_field(media, [0])
             opened = _stored(source, function.kind, keys)
@@ -248,13 +261,14 @@ def _given(media: pa.Array, at: int, kind: str) -> handles.Handle:
 
 def register(connection: duckdb.DuckDBPyConnection) -> None:
     """Make the functions known to a connection and its cursors."""
-    for name, function in FUNCTIONS.items():
+    returned = {name: function.returns for name, function in FUNCTIONS.items()}
+    for name, returns in {**returned, **{name: returns for name, (returns, _) in FETCHES.items()}}.items():
         # With no parameters named, DuckDB hands over whatever is written; its stub knows enums where it takes words.
         connection.create_function(  # type: ignore[call-overload]
             name,
             partial(_called, name),
             None,
-            function.returns,
+            returns,
             type="arrow",
             null_handling="special",
         )

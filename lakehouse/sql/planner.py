@@ -12,26 +12,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import QueryError
-from lakehouse.reads import ROW_ID
-from lakehouse.sql.catalog import ALL_TABLES
-from lakehouse.sql.slots import base_table, select_all
-from lakehouse.sql.syntax import column_refs, value_of, walk
+from lakehouse.sql.catalog import ALL_TABLES, LAKE, SCHEMA
+from lakehouse.sql.slots import ROW_IDS, base_table, select_all
+from lakehouse.sql.syntax import column_refs, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from lakehouse.sql.syntax import Node
 
 __all__ = [
     "Reference",
     "TableName",
-    "answers_few",
-    "head",
-    "names_row_id",
+    "named_row_ids",
     "references",
     "show_tables",
     "table_name",
 ]
+
+
+SCHEMAS = (LAKE, LAKE[:1], LAKE[1:])  # what may stand before the name of a table, and means nothing
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,15 @@ class Reference:
 
 
 def references(statement: Node) -> list[Reference]:
-    """List the places that name a table, those left out that mean a name of a WITH clause or of a schema."""
-    _spell_out_describe(statement)
+    """List the places that name a table, those left out that mean a name of a WITH clause or of a schema.
+
+    Raises
+    ------
+    QueryError
+        A name in a schema that a lake does not have.
+    """
+    _spell_out_shows(statement)
+    _leave_schemas_out(statement)
     return list(_references(statement["node"], frozenset(), shows=True))
 
 
@@ -108,15 +115,15 @@ def _references(value: Any, names: frozenset[str], *, shows: bool) -> Iterator[R
         return
     kind = value.get("type")
     if kind == "BASE_TABLE":
-        *schema, name = value["qualified_name"]["path"]
-        if not schema and name.casefold() not in names:
+        *schema, name = (part.casefold() for part in value["qualified_name"]["path"])
+        if tuple(schema) in SCHEMAS or (not schema and name not in names):
             yield Reference.of(value, shows_row_ids=shows)
         return
     if kind == "RECURSIVE_CTE_NODE":
         names |= {value["cte_name"].casefold()}
     if kind in ("PIVOT", "SHOW_REF") or (kind == "JOIN" and value["ref_type"] == "NATURAL"):
         shows = False
-    if kind in {"SELECT_NODE", "SUBQUERY"}:
+    if kind in ("SELECT_NODE", "SUBQUERY"):  # no set: the "type" of a sample's size is a dictionary
         shows = True
     for entry in (value.get("cte_map") or {}).get("map", ()):  # each sees those before it, and not itself
         yield from _references(entry["value"], names, shows=True)
@@ -126,12 +133,41 @@ def _references(value: Any, names: frozenset[str], *, shows: bool) -> Iterator[R
             yield from _references(child, names, shows=shows)
 
 
-def _spell_out_describe(statement: Node) -> None:
-    """Write SHOW t as DESCRIBE t, whose table is a node of its own."""
+def _spell_out_shows(statement: Node) -> None:
+    """Write SHOW t as DESCRIBE t, whose table is a node of its own, and SHOW TABLES FROM main as SHOW TABLES."""
     for node in walk(statement):
-        if node.get("type") == "SHOW_REF" and node["query"] is None and node["show_type"] != "SHOW_SPECIAL":
-            node["query"] = select_all(base_table(node["qualified_name"]["path"][-1]))
-            node["show_type"] = "DESCRIBE" if node["show_type"] == "SHOW" else node["show_type"]
+        if node.get("type") != "SHOW_REF" or node["query"] is not None or node["show_type"] == "SHOW_SPECIAL":
+            continue
+        if node["show_type"] == "SHOW_FROM":
+            path = [part for part in (node["catalog_name"], node["schema_name"]) if part]
+            _check_schema([*path, "…"])
+            node["table_name"] = "tables"
+            continue
+        path = node["qualified_name"]["path"]
+        node["query"] = select_all({**base_table(path[-1]), "qualified_name": {"path": path}})
+        node["show_type"] = "DESCRIBE" if node["show_type"] == "SHOW" else node["show_type"]
+
+
+def _leave_schemas_out(statement: Node) -> None:
+    """Write ``main.pets.id`` as ``pets.id``: what is put in the place of pets has an alias, and no schema."""
+    paths = [node["qualified_name"]["path"] for node in walk(statement) if node.get("type") == "BASE_TABLE"]
+    for path in paths:
+        _check_schema(path)
+    names = {path[-1].casefold() for path in paths}
+    for node in walk(statement):
+        if node.get("class") == "COLUMN_REF":
+            parts = [part.casefold() for part in node["column_names"]]
+            for schema in SCHEMAS:  # the longest first
+                length = len(schema)
+                if tuple(parts[:length]) == schema and len(parts) > length + 1 and parts[length] in names:
+                    node["column_names"] = node["column_names"][length:]
+                    break
+
+
+def _check_schema(path: list[str]) -> None:
+    schema = tuple(part.casefold() for part in path[:-1])
+    if schema and schema not in SCHEMAS and schema != (SCHEMA,):
+        raise QueryError(f"{'.'.join(path)}: a lake has one schema, {'.'.join(LAKE)}; leave it out, or write that")
 
 
 _AT = {"VERSION": "a version is a number or a tag's name", "TIMESTAMP": "write a time, as in '2026-01-31 12:00:00'"}
@@ -196,48 +232,6 @@ def show_tables(statement: Node) -> list[tuple[Node, bool]]:
     return places
 
 
-_FEW = 1_000  # rows; as many random reads of a column cost less than dragging it through a scan of a large table
-
-
-def answers_few(statement: Node, values: Mapping[str, Any]) -> bool:
-    """Whether a statement ends in a small LIMIT, so that most rows it reads may be dropped."""
-    rows = _limited_to(statement["node"], values)
-    return rows is not None and rows <= _FEW
-
-
-def head(statement: Node, values: Mapping[str, Any]) -> tuple[Node, int] | None:
-    """Return the table a statement only shows the first rows of, and how many it needs, or None.
-
-    Columns and ``*`` of one table, nothing computed, and LIMIT: anything else may need later rows too.
-    """
-    node = statement["node"]
-    rows = _limited_to(node, values)
-    if rows is None or node["type"] != "SELECT_NODE" or len(node["modifiers"]) != 1:
-        return None
-    clauses = ("where_clause", "group_expressions", "group_sets", "having", "sample", "qualify")
-    plain = all(
-        item.get("class") in ("COLUMN_REF", "STAR") and not item.get("replace_list") for item in node["select_list"]
-    )
-    table = node["from_table"]
-    if not plain or any(node[clause] for clause in clauses) or table["type"] != "BASE_TABLE" or table["sample"]:
-        return None
-    return table, rows
-
-
-def _limited_to(node: Node, values: Mapping[str, Any]) -> int | None:
-    """Return the rows a query keeps and those it skips before them, if both are plain numbers."""
-    for modifier in node["modifiers"]:
-        if modifier["type"] == "LIMIT_MODIFIER" and modifier["limit_type"] == "ROW_COUNT" and modifier["limit"]:
-            numbers = [_number(modifier[part], values) for part in ("limit", "offset") if modifier[part]]
-            return None if None in numbers else sum(n for n in numbers if n is not None)
-    return None
-
-
-def _number(expression: Node, values: Mapping[str, Any]) -> int | None:
-    value = value_of(expression, values)
-    return value if type(value) is int and value >= 0 else None
-
-
-def names_row_id(statement: Node) -> bool:
-    """Whether a statement names ``_rowid`` as a column."""
-    return any(parts[-1].casefold() == ROW_ID for parts in column_refs(statement))
+def named_row_ids(statement: Node) -> frozenset[str]:
+    """Return those of ``_rowid`` and its like that a statement names as columns."""
+    return frozenset(parts[-1].casefold() for parts in column_refs(statement)).intersection(ROW_IDS)

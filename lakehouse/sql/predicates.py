@@ -1,20 +1,35 @@
 """The part of a WHERE that Lance can answer, in Lance's SQL, so that its indexes are used.
 
-DuckDB pushes comparisons, but neither LIKE nor float comparisons, and IN in a form that misses the index. So what
-Lance is given comes from the tree: the conjuncts that mean the same in both, by type. Every row is still judged by
-DuckDB afterwards, so a conjunct that is left out costs time, not truth.
+DuckDB itself offers a table the comparisons with constants of its columns' own types (`lakehouse.sql.handover`). Read
+from the statement's tree are those it does not offer, LIKE and NaN among them, and what must be known before DuckDB
+plans: what filters before a search, what a count counts. Conditions that mean the same in both engines go to Lance;
+every row is still judged by DuckDB afterwards, unless the whole WHERE is `Part.exact` and only a number is asked for.
 """
 
 from __future__ import annotations
 
-import datetime as dt
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from lakehouse.reads import ROW_ID
-from lakehouse.sql.syntax import value_of, walk
+from lakehouse import types
+from lakehouse.sql.comparisons import (
+    NEGATED,
+    NEVER,
+    Part,
+    all_of,
+    any_of,
+    compared,
+    is_comparable,
+    is_null,
+    listed,
+    value_type,
+)
+from lakehouse.sql.constants import constant
+from lakehouse.sql.slots import ROW_IDS
+from lakehouse.sql.syntax import NoValue, value_of, walk
 from lakehouse.where import literal, quoted
 
 if TYPE_CHECKING:
@@ -22,9 +37,9 @@ if TYPE_CHECKING:
 
     from lakehouse.sql.syntax import Node
 
-__all__ = ["Scope", "conjuncts", "lance_filter", "scopes"]
+__all__ = ["Scope", "conjuncts", "lance_part", "scopes"]
 
-_COMPARISONS = {
+_SIGNS = {
     "COMPARE_EQUAL": "=",
     "COMPARE_NOTEQUAL": "<>",
     "COMPARE_LESSTHAN": "<",
@@ -33,8 +48,8 @@ _COMPARISONS = {
     "COMPARE_GREATERTHANOREQUALTO": ">=",
 }
 _MIRRORED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
+_PREFIX = ("prefix", "starts_with", "^@")
 _TABLES = ("BASE_TABLE", "TABLE_FUNCTION")
-_MOST_VALUES = 10_000  # of an IN list; longer ones are cheaper to compare than to look up one by one
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +73,8 @@ def scopes(statement: Node) -> dict[int, Scope]:
     return {
         id(table): Scope(node["where_clause"], alone=table is node["from_table"])
         for node in walk(statement)
-        if node.get("type") == "SELECT_NODE" and node["where_clause"] is not None
+        # a sample is drawn before WHERE filters
+        if node.get("type") == "SELECT_NODE" and node["where_clause"] is not None and node["sample"] is None
         for table in _filtered_first(node["from_table"])
     }
 
@@ -78,8 +94,8 @@ def _filtered_first(table: Node) -> Iterator[Node]:
         yield table
 
 
-def lance_filter(scope: Scope, alias: str, schema: pa.Schema, values: Mapping[str, Any]) -> str | None:
-    """Return what Lance can answer of a WHERE for one table, or None.
+def lance_part(scope: Scope, alias: str, schema: pa.Schema, values: Mapping[str, Any]) -> Part | None:
+    """Return a condition that holds for every row of a table for which its WHERE does, or None.
 
     Parameters
     ----------
@@ -92,10 +108,12 @@ def lance_filter(scope: Scope, alias: str, schema: pa.Schema, values: Mapping[st
     values
         Values of the statement's parameters.
     """
-    columns = {field.name.casefold(): field for field in schema} | {ROW_ID: pa.field(ROW_ID, pa.uint64())}
-    translation = _Translation(columns, alias.casefold(), scope.alone, values)
-    parts = [translation.predicate(part) for part in conjuncts(scope.where)]
-    return " AND ".join(f"({part})" for part in parts if part) or None
+    ids = [pa.field(name, pa.uint64()) for name in ROW_IDS]
+    folded = Counter(name.casefold() for name in schema.names)  # names that differ in case only are not certain
+    # Of NULLs in inline media Lance 14 learns by reading all bytes, DuckDB by none (`lakehouse.sql.validity`).
+    known = [field for field in schema if folded[field.name.casefold()] < 2 and not types.is_bytes_media(field)]
+    columns = {field.name.casefold(): field for field in [*ids, *known]}
+    return _Translation(columns, alias.casefold(), scope.alone, values).part(scope.where, holds=True)
 
 
 def conjuncts(node: Node) -> Iterator[Node]:
@@ -109,99 +127,143 @@ def conjuncts(node: Node) -> Iterator[Node]:
 
 @dataclass(frozen=True, eq=False)
 class _Translation:
-    """From DuckDB's tree to Lance's SQL, of what is true, false and NULL for the same rows in both."""
+    """From DuckDB's tree to Lance's SQL.
+
+    Each node is asked when it holds, or when it is false, which NOT exchanges: of three values the third, NULL, is
+    neither, and so no NOT is ever written around something that says too much.
+    """
 
     columns: Mapping[str, pa.Field]
     alias: str
     alone: bool
     values: Mapping[str, Any]
 
-    def predicate(self, node: Node) -> str | None:
+    def part(self, node: Node, *, holds: bool) -> Part | None:
         kind = node["type"]
-        if kind in _COMPARISONS:
-            return self._comparison(_COMPARISONS[kind], node["left"], node["right"])
         if kind in ("CONJUNCTION_AND", "CONJUNCTION_OR"):
-            parts = [self.predicate(child) for child in node["children"]]
-            word = " AND " if kind == "CONJUNCTION_AND" else " OR "
-            return word.join(f"({part})" for part in parts) if all(parts) else None
+            parts = (self.part(child, holds=holds) for child in node["children"])
+            return all_of(parts) if (kind == "CONJUNCTION_AND") == holds else any_of(parts)
         if kind == "OPERATOR_NOT":
-            inner = self.predicate(node["children"][0])
-            return f"NOT ({inner})" if inner else None
+            return self.part(node["children"][0], holds=not holds)
+        if kind in _SIGNS:
+            return self._comparison(_SIGNS[kind], node["left"], node["right"], holds=holds)
+        if kind in ("COMPARE_DISTINCT_FROM", "COMPARE_NOT_DISTINCT_FROM"):
+            return self._distinct(node, differs=(kind == "COMPARE_DISTINCT_FROM") == holds)
         if kind in ("OPERATOR_IS_NULL", "OPERATOR_IS_NOT_NULL"):
             column = self._column(node["children"][0])
-            test = "IS NULL" if kind == "OPERATOR_IS_NULL" else "IS NOT NULL"
-            return f"{quoted(column.name)} {test}" if column else None
+            return is_null(column[0], holds=(kind == "OPERATOR_IS_NULL") == holds) if column else None
         if kind == "COMPARE_BETWEEN":
-            return self._listed(node["input"], [node["lower"], node["upper"]], "{} BETWEEN {} AND {}")
+            ends = ((">=", node["lower"]), ("<=", node["upper"]))
+            parts = (self._comparison(sign, node["input"], end, holds=holds) for sign, end in ends)
+            return all_of(parts) if holds else any_of(parts)
         if kind == "COMPARE_IN":
-            column, *items = node["children"]
-            return self._listed(column, items, "{} IN (" + ", ".join(["{}"] * len(items)) + ")")
-        if kind == "FUNCTION" and node["function_name"] in ("~~", "!~~"):
-            return self._like(node)
-        return self._flag(node)
+            return self._in(node["children"], holds=holds)
+        if kind == "FUNCTION":
+            return self._pattern(node, holds=holds)
+        return self._flag(node, holds=holds)
 
-    def _comparison(self, sign: str, left: Node, right: Node) -> str | None:
-        if left.get("class") != "COLUMN_REF":
-            left, right, sign = right, left, _MIRRORED.get(sign, sign)
-        return self._listed(left, [right], "{} " + sign + " {}")
-
-    def _listed(self, column_ref: Node, items: list[Node], form: str) -> str | None:
-        column = self._column(column_ref)
-        if column is None or len(items) > _MOST_VALUES:
+    def _comparison(self, sign: str, left: Node, right: Node, *, holds: bool) -> Part | None:
+        column = self._column(left)
+        if column is None:
+            column, right, sign = self._column(right), left, _MIRRORED.get(sign, sign)
+        value = constant(right, self.values)
+        if column is None or value is NoValue:
             return None
-        values = [value_of(item, self.values) for item in items]
-        if not all(_is_alike(value, column.type) for value in values):
+        return NEVER if value is None else compared(*column, sign if holds else NEGATED[sign], value)
+
+    def _distinct(self, node: Node, *, differs: bool) -> Part | None:
+        """Read IS [NOT] DISTINCT FROM, which is never NULL, and IS [NOT] TRUE, which is written with it."""
+        left = node["left"]
+        column, value = (
+            self._column(left["child"] if left.get("class") == "CAST" else left),
+            constant(node["right"], self.values),
+        )
+        if column is None or value is NoValue:
             return None
-        return form.format(quoted(column.name), *(_literal(value, column.type) for value in values))
+        if left.get("class") == "CAST" and not (pa.types.is_boolean(column[1]) and isinstance(value, bool)):
+            return None
+        if value is None:
+            return is_null(column[0], holds=not differs)
+        part = compared(*column, "<>" if differs else "=", value)
+        return any_of([part, is_null(column[0], holds=True)]) if differs else part
 
-    def _like(self, node: Node) -> str | None:
-        column_ref, pattern = (argument["expression"] for argument in node["arguments"])
-        column, value = self._column(column_ref), value_of(pattern, self.values)
-        if column is None or not _is_text(column.type) or not isinstance(value, str) or "\\" in value:
-            return None  # Lance takes a backslash as an escape, DuckDB as itself
-        negation = "NOT " if node["function_name"] == "!~~" else ""
-        return f"{quoted(column.name)} {negation}LIKE {literal(value)}"
+    def _in(self, children: list[Node], *, holds: bool) -> Part | None:
+        column, values = self._column(children[0]), [constant(child, self.values) for child in children[1:]]
+        if column is None or NoValue in values:
+            return None
+        if holds:
+            return listed(*column, [value for value in values if value is not None])
+        if None in values:
+            return NEVER  # NOT IN (1, NULL) is false or NULL
+        return all_of(compared(*column, "<>", value) for value in values) if len(values) <= _MOST_DENIED else None
 
-    def _flag(self, node: Node) -> str | None:
+    def _pattern(self, node: Node, *, holds: bool) -> Part | None:
+        name = node["function_name"].lower()
+        if name not in ("~~", "!~~", *_PREFIX) or len(node["arguments"]) != 2:
+            return None
+        first, second = (argument["expression"] for argument in node["arguments"])
+        column, pattern = self._column(first), constant(second, self.values)
+        if column is None or not _is_text(column[1]) or not isinstance(pattern, str):
+            return None
+        negation = "" if (name != "!~~") == holds else "NOT "
+        if name in _PREFIX:
+            few = bool(pattern) and not negation
+            return Part(f"{negation}starts_with({column[0]}, {literal(pattern)})", exact=True, few=few)
+        # Lance takes a backslash as an escape, DuckDB as itself.
+        if "\\" in pattern:
+            return None
+        few = pattern[:1] not in ("", "%", "_") and not negation
+        return Part(f"{column[0]} {negation}LIKE {literal(pattern)}", exact=True, few=few)
+
+    def _flag(self, node: Node, *, holds: bool) -> Part | None:
+        value = constant(node, self.values)
+        if value is None or isinstance(value, bool):
+            return Part("true", exact=True) if value is holds else NEVER
         column = self._column(node)
-        return quoted(column.name) if column is not None and pa.types.is_boolean(column.type) else None
+        return compared(*column, "=", holds) if column and pa.types.is_boolean(column[1]) else None
 
-    def _column(self, node: Node) -> pa.Field | None:
-        """Find the table's column that a name means, if it is of a kind that can be compared here."""
-        if node.get("class") != "COLUMN_REF":
+    def _column(self, node: Node) -> tuple[str, pa.DataType] | None:
+        """Find the column, or the field of a struct, that a name means, quoted for Lance, if it can be compared."""
+        parts = _path(node)
+        if len(parts) > 1 and parts[0] == self.alias:
+            if self.alias in self.columns:
+                return None  # a column and its field, or the table and its column
+            parts = parts[1:]
+        elif not self.alone:
             return None
-        *table, name = (part.casefold() for part in node["column_names"])
-        mine = self.alone if not table else table == [self.alias] and self.alias not in self.columns
-        column = self.columns.get(name) if mine else None
-        return column if column is not None and _is_comparable(column.type) else None
+        field = self.columns.get(parts[0]) if parts else None
+        path = [field.name] if field is not None else []
+        for name in parts[1:]:
+            children = [child for child in _children(field) if child.name.casefold() == name]
+            if len(children) != 1:
+                return None
+            field = children[0]
+            path.append(field.name)
+        if field is None or not is_comparable(field.type):
+            return None
+        return ".".join(map(quoted, path)), field.type
+
+
+_MOST_DENIED = 1_000  # of a NOT IN list: each becomes a comparison
+
+
+def _path(node: Node) -> list[str]:
+    """Return the names that lead to a column or into its structs, folded; none for anything else."""
+    if node.get("class") == "COLUMN_REF":
+        return [part.casefold() for part in node["column_names"]]
+    if node["type"] in ("ARRAY_EXTRACT", "STRUCT_EXTRACT"):
+        inner, key = node["children"]
+        before, name = _path(inner), value_of(key, {})
+        return [*before, name.casefold()] if before and isinstance(name, str) else []
+    return []
+
+
+def _children(field: pa.Field | None) -> list[pa.Field]:
+    if field is None or not pa.types.is_struct(field.type):
+        return []
+    return [field.type.field(place) for place in range(field.type.num_fields)]
 
 
 def _is_text(data_type: pa.DataType) -> bool:
-    if pa.types.is_dictionary(data_type):
-        data_type = data_type.value_type
+    data_type = value_type(data_type)
     return bool(pa.types.is_string(data_type) or pa.types.is_large_string(data_type))
-
-
-def _is_comparable(data_type: pa.DataType) -> bool:
-    tests = (_is_text, pa.types.is_integer, pa.types.is_float64, pa.types.is_boolean, pa.types.is_date32)
-    return any(test(data_type) for test in tests)
-
-
-def _is_alike(value: Any, data_type: pa.DataType) -> bool:
-    """Whether both engines compare a value with a column without converting either in ways of their own."""
-    if isinstance(value, bool):
-        return bool(pa.types.is_boolean(data_type))
-    if isinstance(value, str):
-        return _is_text(data_type)
-    if isinstance(value, int) and pa.types.is_integer(data_type):
-        sign = pa.types.is_signed_integer(data_type)
-        lowest = -(1 << data_type.bit_width - 1) if sign else 0
-        return bool(lowest <= value < lowest + (1 << data_type.bit_width))
-    if isinstance(value, int | float):
-        exact = isinstance(value, float) or abs(value) <= 1 << 53
-        return bool(exact and pa.types.is_float64(data_type))
-    return bool(type(value) is dt.date and pa.types.is_date32(data_type))
-
-
-def _literal(value: Any, data_type: pa.DataType) -> str:
-    return literal(float(value)) if pa.types.is_float64(data_type) else literal(value)

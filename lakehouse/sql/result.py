@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lakehouse._optional import require
-from lakehouse.errors import QueryError, ResourceLimitError, translated
+from lakehouse.errors import QueryError, ResourceLimitError, no_column, translated
+from lakehouse.reads import ROW_ID
 from lakehouse.sql.carried import carried_by, fill_in, fill_in_pieces, filled_schema
 from lakehouse.sql.functions import ERRORS
 from lakehouse.sql.grid import Grid
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lakehouse.sql.execution import Execution
-    from lakehouse.sql.limits import Limits
+    from lakehouse.sql.limits import SqlLimits
 
 __all__ = ["Result"]
+
+_SHOWN_ROWS = 20
 
 
 class Result:
@@ -47,7 +51,7 @@ class Result:
     def __init__(
         self,
         execution: Execution,
-        limits: Limits,
+        limits: SqlLimits,
         versions: Mapping[str, int],
         cursor: Callable[[], duckdb.DuckDBPyConnection],
     ) -> None:
@@ -58,6 +62,7 @@ class Result:
         self._cursor = cursor
         self._lock = threading.RLock()
         self._schema: pa.Schema | None = None
+        self._rows: pa.Table | None = None  # as computed, row ids in the place of media
         self._table: pa.Table | None = None
         self._state = "not run"
 
@@ -82,7 +87,7 @@ class Result:
         QueryError
             The statement fails on the data, or `batches` was called before.
         ResourceLimitError
-            A limit of `Limits` is reached.
+            A limit of `SqlLimits` is reached.
 
         Examples
         --------
@@ -91,11 +96,19 @@ class Result:
         """
         with self._lock:
             if self._table is None:
-                schema, batches = self._run("arrow")
-                table = pa.Table.from_batches(batches, schema)
-                self._table = fill_in(table, self._carried, self._limits.max_media_nbytes)
-                self._schema = self._table.schema
+                self._table = self._filled_in(self._computed())
             return self._table
+
+    def _computed(self) -> pa.Table:
+        with self._lock:
+            if self._rows is None:
+                schema, batches = self._run("arrow")
+                self._rows = pa.Table.from_batches(batches, schema)
+                self._schema = filled_schema(schema, self._carried)
+            return self._rows
+
+    def _filled_in(self, rows: pa.Table) -> pa.Table:
+        return fill_in(rows, self._carried, self._limits.max_media_nbytes)
 
     def batches(self) -> pa.RecordBatchReader:
         """Stream the rows in bounded memory.
@@ -111,10 +124,16 @@ class Result:
         >>> sum(batch.num_rows for batch in stream)
         1000000
         """
+        return self._stream("batches", waited_for=False)
+
+    def _stream(self, by: str, *, waited_for: bool) -> pa.RecordBatchReader:
         with self._lock:
             if self._table is not None:
                 return self._table.to_reader()
-            schema, batches = self._run("batches")
+            if self._rows is not None:
+                schema, batches = self._rows.schema, iter(self._rows.to_batches())
+            else:
+                schema, batches = self._run(by, waited_for=waited_for)
             self._schema = filled_schema(schema, self._carried)
             return pa.RecordBatchReader.from_batches(self._schema, self._filled(schema, batches))
 
@@ -125,14 +144,14 @@ class Result:
         for batch in batches:
             yield from fill_in_pieces(batch, self._carried, self._limits.max_media_nbytes)
 
-    def _run(self, by: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    def _run(self, by: str, *, waited_for: bool = True) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         if self._state != "not run":
             raise QueryError(
                 f"the rows of this result are gone: {self._state}() handed them out, or stopped on the way; "
                 "ask lake.sql(…) again, or call arrow() first, which keeps them"
             )
         self._state = by
-        schema, batches = self._execution.batches()
+        schema, batches = self._execution.batches(waited_for=waited_for)
         return schema, self._counted(batches)
 
     def _counted(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -164,6 +183,38 @@ class Result:
         calls = self._execution.question.calls
         return calls.errors() if calls is not None else pa.Table.from_pylist([], schema=ERRORS)
 
+    def __getitem__(self, column: str) -> pa.ChunkedArray:
+        """Return one column.
+
+        ``_rowid`` is there where it is selected, and where the answer holds media of one table:
+        ``table.rows(result["_rowid"])`` opens the samples.
+
+        Raises
+        ------
+        ColumnNotFoundError
+
+        Examples
+        --------
+        >>> lake = lh.connect(folder)
+        >>> pets = lake.create_table("pets", data=[{"id": "a", "width": 640}, {"id": "b", "width": 320}])
+        >>> wide = lake.sql("SELECT _rowid, width FROM pets WHERE width > 500")
+        >>> pets.rows(wide["_rowid"])[0]["id"]
+        'a'
+        """
+        rows = self._computed()
+        carriers = [at for at, field in enumerate(rows.schema) if carried_by(field.type, self._carried)]
+        if column == ROW_ID and column not in rows.column_names and carriers:
+            return self._carried_ids(rows, carriers)
+        if column not in rows.column_names:
+            raise no_column(column, rows.column_names)
+        return self._filled_in(rows.select([column])).column(0)
+
+    def _carried_ids(self, rows: pa.Table, carriers: list[int]) -> pa.ChunkedArray:
+        slots = {self._carried[rows.field(at).type.field(0).name].slot for at in carriers}
+        if len(slots) > 1:
+            raise QueryError("the answer holds media of several tables; select the row ids that are meant: t._rowid")
+        return pc.struct_field(rows.column(carriers[0]), [0])
+
     def df(self) -> pd.DataFrame:
         """Return all rows as a pandas DataFrame; needs ``lance-lakehouse[pandas]``.
 
@@ -173,7 +224,10 @@ class Result:
         [{'a': 1, 'b': 'x'}]
         """
         require("pandas", "SQL results as a DataFrame")
-        frame: pd.DataFrame = self.arrow().to_pandas()
+        table = self.arrow()
+        for at in self._execution.hugeints:
+            table = table.set_column(at, table.column_names[at], _as_numbers(table.column(at)))
+        frame: pd.DataFrame = table.to_pandas()
         return frame
 
     def fetchall(self) -> list[tuple[Any, ...]]:
@@ -185,10 +239,12 @@ class Result:
         [(3, 'x')]
         """
         columns = [column.to_pylist() for column in self.arrow().columns]
+        for at in self._execution.hugeints:
+            columns[at] = [value if value is None else int(value) for value in columns[at]]
         return list(zip(*columns, strict=True))
 
-    def show(self, max_rows: int = 20) -> None:
-        """Print the first rows as a table; media as their size.
+    def show(self, max_rows: int = _SHOWN_ROWS) -> None:
+        """Print the first rows as a table; media as their size. Of media, only those shown are read.
 
         Examples
         --------
@@ -200,7 +256,7 @@ class Result:
         └───┘
         1 row
         """
-        Grid(self.arrow(), max_rows, self.errors().to_pylist()).print()
+        self._grid(max_rows).print()
 
     def explain(self) -> str:
         """Return which versions are read and how, and DuckDB's plan.
@@ -208,10 +264,11 @@ class Result:
         Examples
         --------
         >>> lake = lh.connect(folder)
-        >>> _ = lake.create_table("pets", data=[{"id": "a", "width": 640}])
+        >>> table = lake.create_table("pets", data=[{"id": "a", "width": 640}])
+        >>> _ = table.create_index("id", lh.BTree())
         >>> print(lake.sql("SELECT width FROM pets WHERE id = 'a'").explain())
         pets: version ...
-        pets: Lance answers (`id` = 'a')
+        pets: Lance answers `id` = 'a' from the index id_idx
         ...
         """
         cursor = self._cursor()
@@ -222,8 +279,13 @@ class Result:
         versions = [f"{name}: version {version}" for name, version in self._versions.items()]
         return "\n".join([*versions, *self._execution.question.read_by_lance(), plan])
 
-    def write_parquet(self, path: str | os.PathLike[str]) -> None:
+    def write_parquet(self, path: str | os.PathLike[str] | BinaryIO) -> None:
         """Write all rows to a Parquet file, in bounded memory.
+
+        Parameters
+        ----------
+        path
+            Where, or an open file, which need not be seekable.
 
         Raises
         ------
@@ -239,8 +301,9 @@ class Result:
         """
         import pyarrow.parquet as pq
 
-        reader = self.batches()
-        with translated(f"writing {path}"), pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
+        reader = self._stream("write_parquet", waited_for=True)
+        where = f"writing {getattr(path, 'name', path)}"
+        with translated(where), pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
             for batch in reader:
                 writer.write_batch(batch)
 
@@ -249,9 +312,22 @@ class Result:
         return self.batches().__arrow_c_stream__(requested_schema)
 
     def __repr__(self) -> str:
-        state = f"{self._table.num_rows:,} rows" if self._table is not None else self._state
+        state = f"{self._rows.num_rows:,} rows" if self._rows is not None else self._state
         columns = ", ".join(self.schema.names) if self._schema is not None or self._state == "not run" else ""
         return f"<Result {state}: {columns}>"
 
     def _repr_html_(self) -> str:
-        return Grid(self.arrow(), 20, self.errors().to_pylist()).html()
+        return self._grid(_SHOWN_ROWS).html()
+
+    def _grid(self, max_rows: int) -> Grid:
+        """Read the media of the rows that are shown, and of no others."""
+        rows = self._computed()
+        return Grid(self._filled_in(rows.slice(0, max_rows)), rows.num_rows, self.errors().to_pylist())
+
+
+def _as_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return 128-bit integers in 64 bits where they fit, else as floats, as DuckDB's own DataFrames have them."""
+    try:
+        return column.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return column.cast(pa.float64())

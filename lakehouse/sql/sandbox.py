@@ -15,9 +15,9 @@ from lakehouse.where import literal
 if TYPE_CHECKING:
     import duckdb
 
-    from lakehouse.sql.limits import Limits
+    from lakehouse.sql.limits import SqlLimits
 
-__all__ = ["Sandbox"]
+__all__ = ["Sandbox", "machine_nbytes"]
 
 _CLOSED: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",
@@ -37,13 +37,13 @@ class Sandbox:
         Memory, temporary space and threads of all statements together.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: SqlLimits) -> None:
         import duckdb
 
         folder = tempfile.mkdtemp(prefix="lakehouse-sql-")
         # By SET, in this order: given to connect(), DuckDB 2.0.0 shows the limit on temporary space and exceeds it.
         settings = {
-            "memory_limit": f"{limits.memory_nbytes or _machine_nbytes() // 2}B",
+            "memory_limit": f"{limits.memory_nbytes or machine_nbytes() // 2}B",
             "temp_directory": folder,  # DuckDB's default is a folder where the program was started
             "max_temp_directory_size": f"{limits.temp_nbytes}B",
             "threads": limits.threads or os.cpu_count() or 1,
@@ -74,5 +74,6 @@ def _close(connection: list[duckdb.DuckDBPyConnection], folder: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _machine_nbytes() -> int:
+def machine_nbytes() -> int:
+    """Return the memory of this machine."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -10,22 +10,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.dataset as pads
 
 from lakehouse import reads
 from lakehouse.errors import LakehouseError, QueryError, closest
+from lakehouse.index_kinds import index_on, kind_of
 from lakehouse.reads import ROW_ID
 from lakehouse.search import search
-from lakehouse.sql.dataset import SnapshotDataset, as_seen
-from lakehouse.sql.predicates import Scope, conjuncts, lance_filter
+from lakehouse.sql.predicates import Scope, conjuncts, lance_part
+from lakehouse.sql.slots import ROW_ADDRESS, ROW_IDS
 from lakehouse.sql.syntax import SEARCHES, column_refs, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    import pyarrow.compute as pc
-
+    from lakehouse.index_kinds import Family
     from lakehouse.snapshot import Snapshot
+    from lakehouse.sql.comparisons import Part
+    from lakehouse.sql.dataset import SnapshotDataset
     from lakehouse.sql.syntax import Node
 
 __all__ = ["Search", "SearchDataset", "check_reach", "prefilter", "read_call", "search_calls"]
@@ -145,7 +146,7 @@ def check_reach(statement: Node, call: Node) -> None:
         raise QueryError("prefilter := true: put the search and its WHERE into one SELECT, without an outer join")
 
 
-def prefilter(asked: Search, scope: Scope, alias: str, schema: pa.Schema, values: Mapping[str, Any]) -> str | None:
+def prefilter(asked: Search, scope: Scope, alias: str, schema: pa.Schema, values: Mapping[str, Any]) -> Part | None:
     """Return the WHERE as Lance filters by it before the search.
 
     Raises
@@ -157,32 +158,30 @@ def prefilter(asked: Search, scope: Scope, alias: str, schema: pa.Schema, values
         names = list(column_refs(part))
         after = any(name[-1].casefold() == asked.score for name in names)
         elsewhere = not scope.alone and all(len(n) > 1 and n[0].casefold() != alias.casefold() for n in names)
-        if not after and not elsewhere and lance_filter(Scope(part, scope.alone), alias, schema, values) is None:
+        if not after and not elsewhere and lance_part(Scope(part, scope.alone), alias, schema, values) is None:
             columns = ", ".join(dict.fromkeys(".".join(name) for name in names)) or "no column"
             raise QueryError(
                 f"prefilter := true: the condition on {columns} cannot be answered before the search; compare columns "
                 "of the table with values, or leave prefilter out and ask for a larger k"
             )
-    return lance_filter(scope, alias, schema, values)
+    return lance_part(scope, alias, schema, values)
 
 
-class SearchDataset(pads.Dataset):  # type: ignore[misc]  # pyarrow is untyped
+class SearchDataset:
     """The hits of a search as DuckDB reads them: the table's columns and the score; searched when first read.
 
     Parameters
     ----------
     table
-        The version searched.
+        The version searched; its condition filters before the search.
     asked
         The search.
-    where
-        What filters before it, in Lance's SQL.
     """
 
-    def __init__(self, table: SnapshotDataset, asked: Search, where: str | None) -> None:
+    def __init__(self, table: SnapshotDataset, asked: Search) -> None:
         self._table = table
         self._asked = asked
-        self._where = where
+        self._where = table.where.text if table.where else None
         self._hits: pa.Table | None = None
         self.error: LakehouseError | None = None
 
@@ -196,25 +195,37 @@ class SearchDataset(pads.Dataset):  # type: ignore[misc]  # pyarrow is untyped
         """The table's columns, ``_rowid`` first, and the score."""
         return self._table.schema.append(pa.field(self._asked.score, pa.float32()))
 
-    def scanner(self, columns: Iterable[str] | None = None, filter: pc.Expression | None = None) -> Any:  # noqa: A002 - DuckDB's word
-        """Read columns of the hits that a pushed expression keeps."""
+    @property
+    def num_rows(self) -> int:
+        """The most hits there can be."""
+        return self._asked.k
+
+    def read(self, columns: Sequence[str]) -> pa.RecordBatchReader:
+        """Read columns of the hits."""
         try:
             rows = self._rows()
         except LakehouseError as error:
             self.error = error
             raise
-        shown = {
-            name: self._table.expression(name) if name != self._asked.score else pads.field(name)
-            for name in columns or self.schema.names
-        }
-        return pads.Scanner.from_batches(rows.to_reader(), columns=shown, filter=filter)
+        return rows.select(columns).to_reader()
 
     def _rows(self) -> pa.Table:
         if self._hits is None:
             hits = self._asked.hits(self._table.snapshot, self._where)
-            stored = [name for name in self._table.stored_columns() if name != ROW_ID]
-            rows = reads.take_row_ids(self._table.snapshot, hits[ROW_ID].to_numpy(), stored)
-            for name in (ROW_ID, self._asked.score):
-                rows = rows.append_column(name, hits[name])
-            self._hits = rows.cast(as_seen(rows.schema))
+            ids = hits[ROW_ID].to_numpy()
+            stored = [name for name in self._table.stored_columns() if name not in ROW_IDS]
+            rows = reads.take_row_ids(self._table.snapshot, ids, stored)
+            addresses = pa.array(reads.row_addresses(self._table.snapshot, ids))
+            for name, values in ((ROW_ID, hits[ROW_ID]), (ROW_ADDRESS, addresses)):
+                rows = rows.append_column(name, values)
+            rows = rows.append_column(self._asked.score, hits[self._asked.score])
+            self._hits = pa.Table.from_batches(self._table.shaped(rows.to_batches(), self.schema), self.schema)
         return self._hits
+
+    def notes(self) -> list[str]:
+        """Say which index the search uses."""
+        family: Family = "text" if self._asked.function == "lance_fts" else "vector"
+        index = index_on(self._table.snapshot.dataset, self._asked.column, family)
+        how = f"from the index {index.name} ({kind_of(index)})" if index else "no index, every row is compared"
+        before = [f"filtered before by {self._where}"] if self._where else []
+        return [f"{self._asked.function} on {self._asked.column}: {how}", *before]

@@ -9,17 +9,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.reads import ROW_ID
-from lakehouse.sql.syntax import walk
+from lakehouse.sql.syntax import column_refs, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from lakehouse.sql.syntax import Node
 
-__all__ = ["base_table", "fill", "fill_plain", "hide_row_ids", "select_all", "select_value", "subquery"]
+__all__ = [
+    "ROW_ADDRESS",
+    "ROW_IDS",
+    "base_table",
+    "fill",
+    "fill_plain",
+    "hide_row_ids",
+    "named_columns",
+    "select_all",
+    "select_value",
+    "slot_of",
+    "subquery",
+]
+
+ROW_ADDRESS = "_rowaddr"  # fragment and offset of a row, as Lance has them; they change when rows move
+ROW_IDS = (ROW_ID, ROW_ADDRESS)
+"""Columns that are there when they are named, and only then."""
 
 
-def fill(node: Node, alias: str, slot: str, *, with_row_id: bool) -> None:
+def fill(node: Node, alias: str, slot: str, shown: Collection[str]) -> None:
     """Put a slot where the statement names a table of the lake, ``_rowid`` hidden unless it is named.
 
     Parameters
@@ -30,11 +46,30 @@ def fill(node: Node, alias: str, slot: str, *, with_row_id: bool) -> None:
         The name its columns go by.
     slot
         The slot.
-    with_row_id
-        Whether ``_rowid`` can be named.
+    shown
+        Those of `ROW_IDS` that can be named.
     """
-    query = select_all(base_table(slot), exclude=() if with_row_id else (ROW_ID,))
+    query = select_all(base_table(slot), exclude=tuple(name for name in ROW_IDS if name not in shown))
     _become(node, subquery(query, alias, node["sample"], node["column_name_alias"]))
+
+
+def slot_of(table: Node) -> str | None:
+    """Return the slot that `fill` put in a place, or None where there is none."""
+    query = table["subquery"]["node"] if table["type"] == "SUBQUERY" else {}
+    inner = query.get("from_table") or {}
+    is_slot = inner.get("type") == "BASE_TABLE" and query["select_list"][0].get("type") == "STAR"
+    plain = is_slot and not (query["modifiers"] or query["where_clause"] or query["sample"] or inner["sample"])
+    return str(inner["qualified_name"]["path"][-1]) if plain else None
+
+
+def named_columns(statement: Node) -> frozenset[str] | None:
+    """Return the last parts of all names of columns, without case; None where a ``*`` may mean any column."""
+    nodes = list(walk(statement))
+    tables = (node for node in nodes if node.get("type") == "SUBQUERY" and "class" not in node and slot_of(node))
+    ours = {id(node["subquery"]["node"]["select_list"][0]) for node in tables}
+    if any(node.get("type") == "STAR" and id(node) not in ours for node in nodes):
+        return None
+    return frozenset(parts[-1].casefold() for parts in column_refs(nodes))
 
 
 def fill_plain(node: Node, slot: str) -> None:
@@ -61,22 +96,25 @@ def subquery(query: Node, alias: str, sample: Node | None = None, names: Sequenc
     }
 
 
-def hide_row_ids(statement: Node, shown: dict[int, str]) -> None:
-    """Leave ``_rowid`` out of every ``*`` over tables that show it.
+def hide_row_ids(statement: Node, shown: Mapping[int, str], names: Collection[str]) -> None:
+    """Leave row ids out of every ``*`` over tables that show them.
 
     Parameters
     ----------
     statement
         The statement.
     shown
-        Alias of each table that shows ``_rowid``, by the ``id`` of its node.
+        Alias of each table that shows them, by the ``id`` of its node.
+    names
+        Those of `ROW_IDS` that are shown.
     """
     for node in walk(statement):
         if node.get("type") != "SELECT_NODE":
             continue
         aliases = [shown[id(table)] for table in _from(node["from_table"]) if id(table) in shown]
         for star in _stars(node["select_list"]):
-            _exclude(star, aliases)
+            for name in names:
+                _exclude(star, aliases, name)
 
 
 def _stars(value: Any) -> Iterator[Node]:
@@ -100,15 +138,15 @@ def _from(table: Node) -> Iterator[Node]:
         yield table
 
 
-def _exclude(star: Node, aliases: list[str]) -> None:
+def _exclude(star: Node, aliases: list[str], row_id: str) -> None:
     mine = [alias for alias in aliases if star["relation_name"].casefold() in ("", alias.casefold())]
-    if any(name.casefold() == ROW_ID for name in star["exclude_list"]):
+    if any(name.casefold() == row_id for name in star["exclude_list"]):
         return
     there = {(entry["table"], entry["column"].casefold()) for entry in star["qualified_exclude_list"]}
     star["qualified_exclude_list"] += [
-        {"catalog": "", "schema": "", "table": alias, "column": ROW_ID}
+        {"catalog": "", "schema": "", "table": alias, "column": row_id}
         for alias in mine
-        if (alias, ROW_ID) not in there
+        if (alias, row_id) not in there
     ]
 
 

@@ -13,28 +13,47 @@ from lakehouse.data import as_source
 from lakehouse.errors import InvalidArgumentError, QueryError, TableNotFoundError, closest
 from lakehouse.sql import catalog, planner, slots
 from lakehouse.sql.carried import Carried
-from lakehouse.sql.dataset import SnapshotDataset, duckdb_type
-from lakehouse.sql.predicates import lance_filter, scopes
+from lakehouse.sql.counts import CountDataset, counting, fill_count
+from lakehouse.sql.dataset import SnapshotDataset
+from lakehouse.sql.dtypes import duckdb_type
+from lakehouse.sql.predicates import lance_part, scopes
 from lakehouse.sql.searches import Search, SearchDataset, check_reach, prefilter, read_call, search_calls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from lakehouse.snapshot import Snapshot
+    from lakehouse.sql.comparisons import Part
+    from lakehouse.sql.cuts import Head
     from lakehouse.sql.planner import Reference, TableName
     from lakehouse.sql.predicates import Scope
+    from lakehouse.sql.resident import Resident
     from lakehouse.sql.syntax import Node
 
-__all__ = ["Tables"]
+__all__ = ["Place", "Tables"]
+
+_NO_HEADS: Mapping[str, Head] = {}
 
 
 @dataclass(frozen=True, eq=False)
-class _Place:
-    """What stands where a statement names a table: a version, and which of its rows can matter."""
+class Place:
+    """What stands where a statement names a table: a version, and which of its rows can matter.
+
+    Parameters
+    ----------
+    snapshot
+        The version.
+    alias
+        The name its columns go by.
+    where
+        A condition that holds for every row that is wanted.
+    search
+        The search whose hits are wanted.
+    """
 
     snapshot: Snapshot
-    where: str | None
-    limit: int | None = None
+    alias: str
+    where: Part | None
     search: Search | None = None
 
 
@@ -53,6 +72,8 @@ class Tables:
         What the caller hands in, by name; it goes before the lake's tables.
     types
         Gives DuckDB's names of the types of a schema's columns.
+    resident
+        Holds columns between statements; None means nothing is held.
     """
 
     def __init__(
@@ -62,16 +83,18 @@ class Tables:
         names: Callable[[], list[str]],
         handed: Mapping[str, Any],
         types: Callable[[pa.Schema], list[str]],
+        resident: Resident | None = None,
     ) -> None:
         self._prefix = prefix
         self._resolve = resolve
         self._names = names
         self._types = types
+        self._resident = resident
         self._handed = {name.casefold(): (name, value) for name, value in handed.items()}
         if len(self._handed) < len(handed):
             raise InvalidArgumentError(f"tables= has a name twice, SQL knows no case: {', '.join(handed)}")
         self._opened: dict[TableName, Snapshot] = {}
-        self._places: dict[str, _Place] = {}
+        self._places: dict[str, Place] = {}
         self._plain: dict[str, Any] = {}
         self._slots: dict[str, str] = {}
 
@@ -97,9 +120,8 @@ class Tables:
             slots.fill_plain(node, self._slot_of(catalog.ALL_TABLES) if everything else self._slot_of_names())
         for node, view in catalog.views(statement):
             slots.fill_plain(node, self._slot_of(view))
-        named = planner.names_row_id(statement)
-        wheres = scopes(statement)
-        first = planner.head(statement, values)
+        named = planner.named_row_ids(statement)
+        wheres, counts = scopes(statement), counting(statement)
         shown: dict[int, str] = {}
         for reference in references:
             if reference.name.casefold() in self._handed:
@@ -107,12 +129,16 @@ class Tables:
                 continue
             snapshot = self._snapshot(planner.table_name(reference, compute))
             where = wheres.get(id(reference.node))
-            part = lance_filter(where, reference.alias, snapshot.schema, values) if where else None
+            part = lance_part(where, reference.alias, snapshot.schema, values) if where else None
             slot = self._new_slot()
-            limit = first[1] if first and first[0] is reference.node else None
-            self._places[slot] = _Place(snapshot, part, limit)
-            shows = named and reference.shows_row_ids
-            slots.fill(reference.node, reference.alias, slot, with_row_id=shows)
+            query = counts.get(id(reference.node))
+            if query is not None and (where is None or (part is not None and part.exact)):
+                self._plain[slot] = CountDataset(snapshot, {}, where=part)
+                fill_count(query, slot)
+                continue
+            self._places[slot] = Place(snapshot, reference.alias, part)
+            shows = bool(named) and reference.shows_row_ids
+            slots.fill(reference.node, reference.alias, slot, named if shows else ())
             if shows:
                 shown[id(reference.node)] = reference.alias
         for node in search_calls(statement):
@@ -120,23 +146,64 @@ class Tables:
             asked, scope = read_call(node, compute), wheres.get(id(node))
             if asked.prefilter and scope is None:
                 check_reach(statement, node)
-            slots.fill(node, alias, self._slot_of_search(asked, alias, scope, values), with_row_id=named)
+            slots.fill(node, alias, self._slot_of_search(asked, alias, scope, values), named)
             if named:
                 shown[id(node)] = alias
-        slots.hide_row_ids(statement, shown)
+        slots.hide_row_ids(statement, shown, named)
+
+    @property
+    def places(self) -> Mapping[str, Place]:
+        """What lies in the slots of the lake's tables."""
+        return self._places
 
     def columns(self, test: Callable[[pa.Field], bool]) -> list[Carried]:
         """Return the columns of the lake's tables that pass a test, once for each place that names their table."""
         places = self._places.items()
         return [Carried(slot, p.snapshot, f.name) for slot, p in places for f in p.snapshot.schema if test(f)]
 
-    def datasets(self, carried: Mapping[str, Carried]) -> dict[str, Any]:
-        """Return what DuckDB registers, by slot."""
+    def schemas(self) -> dict[str, pa.Schema]:
+        """Return the columns of each slot, ``_rowid`` left out."""
+        schemas = {slot: table.schema for slot, table in self._plain.items()}
+        for slot, place in self._places.items():
+            found = place.snapshot.schema
+            schemas[slot] = found.append(pa.field(place.search.score, pa.float32())) if place.search else found
+        return schemas
+
+    def num_rows(self, slot: str) -> int | None:
+        """Count the rows in a slot, before any WHERE; None where they are not known."""
+        if slot in self._places:
+            return self._places[slot].snapshot.num_rows
+        return getattr(self._plain.get(slot), "num_rows", None)
+
+    def datasets(
+        self, carried: Mapping[str, Carried], null_tested: Collection[str] = (), heads: Mapping[str, Head] = _NO_HEADS
+    ) -> dict[str, Any]:
+        """Return what DuckDB registers, by slot.
+
+        Parameters
+        ----------
+        carried
+            The columns that travel as row ids, by the field name of their struct.
+        null_tested
+            Those of them whose NULLs a statement looks at.
+        heads
+            The rows a LIMIT asks for, by slot.
+        """
         datasets: dict[str, Any] = dict(self._plain)
         for slot, place in self._places.items():
             mine = {column.column: name for name, column in carried.items() if column.slot == slot}
-            table = SnapshotDataset(place.snapshot, mine, where=place.where, limit=place.limit)
-            datasets[slot] = SearchDataset(table, place.search, place.where) if place.search else table
+            head = heads.get(slot)
+            table = SnapshotDataset(
+                place.snapshot,
+                mine,
+                where=place.where,
+                limit=head.limit if head and head.exact else None,
+                offset=head.offset if head else 0,
+                stops_after=head.limit if head and not head.exact else None,
+                null_tested=[column for column, name in mine.items() if name in null_tested],
+                resident=self._resident,
+            )
+            datasets[slot] = SearchDataset(table, place.search) if place.search else table
         return datasets
 
     def _new_slot(self) -> str:
@@ -147,7 +214,7 @@ class Tables:
         snapshot = self._snapshot(planner.TableName(name, branch=branch or None))
         where = prefilter(asked, scope, alias, snapshot.schema, values) if asked.prefilter and scope else None
         slot = self._new_slot()
-        self._places[slot] = _Place(snapshot, where, search=asked)
+        self._places[slot] = Place(snapshot, alias, where, search=asked)
         return slot
 
     def _snapshot(self, name: TableName) -> Snapshot:

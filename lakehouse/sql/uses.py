@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.sql.functions import FUNCTIONS
+from lakehouse.sql.functions import takes_row_ids
 from lakehouse.sql.syntax import walk
 
 if TYPE_CHECKING:
@@ -17,26 +17,46 @@ if TYPE_CHECKING:
 
     from lakehouse.sql.syntax import Node
 
-__all__ = ["looked_at"]
+__all__ = ["Uses", "looked_at"]
 
 
-def looked_at(statement: Node, columns: Iterable[str]) -> frozenset[str]:
-    """Name the columns whose values a statement works on, or might; the others are only handed through.
+@dataclass(frozen=True)
+class Uses:
+    """What a statement does with wide columns.
+
+    Parameters
+    ----------
+    values
+        Those whose values it works on, or might; the others are only handed through.
+    nulls
+        Those of which it asks no more than whether they are NULL.
+    """
+
+    values: frozenset[str]
+    nulls: frozenset[str]
+
+
+def looked_at(statement: Node, columns: Iterable[str]) -> Uses:
+    """Tell what a statement does with columns, by name.
 
     Parameters
     ----------
     statement
         The statement.
     columns
-        Names of media columns of the tables it reads.
+        Names of media and other wide columns of the tables it reads.
     """
     origin = {name.casefold(): name for name in columns}
     aliases = _aliases(statement, origin)
     uses = _Uses(frozenset(origin) | frozenset(aliases), _whole_rows(statement))
     uses.visit(statement["node"], passes=True)
     if uses.all:
-        return frozenset(origin.values())
-    return frozenset(origin[source] for used in uses.names for source in _sources(used, aliases) if source in origin)
+        return Uses(frozenset(origin.values()), frozenset())
+    values, nulls = (
+        frozenset(origin[source] for name in names for source in _sources(name, aliases) if source in origin)
+        for names in (uses.names, uses.tested)
+    )
+    return Uses(values, nulls - values)
 
 
 def _aliases(statement: Node, columns: Container[str]) -> dict[str, set[str]]:
@@ -80,6 +100,7 @@ class _Uses:
     media: frozenset[str]
     rows: frozenset[str]
     names: set[str] = field(default_factory=set)
+    tested: set[str] = field(default_factory=set)
     all: bool = False
 
     def visit(self, value: Any, *, passes: bool = False) -> None:
@@ -107,7 +128,10 @@ class _Uses:
             self._by_position(node, [])
         elif kind == "RECURSIVE_CTE_NODE":
             passes = False
-        elif node.get("class") == "FUNCTION" and node["function_name"].lower() in FUNCTIONS:
+        elif (tested := self._null_test(node)) is not None:
+            self.tested.add(tested["column_names"][-1].casefold())
+            return
+        elif node.get("class") == "FUNCTION" and takes_row_ids(node["function_name"]):
             self._call(node["arguments"])
             return
         elif node.get("class") == "SUBQUERY":
@@ -146,6 +170,17 @@ class _Uses:
     def _call(self, arguments: list[Node]) -> None:
         """Our functions read the bytes of a row id themselves."""
         self.visit([each for each in arguments if not self._is_medium(each["expression"])])
+
+    def _null_test(self, node: Node) -> Node | None:
+        """Return the medium that a node asks no more of than whether it is NULL, as ``count(image)`` does."""
+        if node.get("type") in ("OPERATOR_IS_NULL", "OPERATOR_IS_NOT_NULL"):
+            given = node["children"]
+        elif node.get("class") == "FUNCTION" and node["function_name"].lower() == "count":
+            more = node["distinct"] or node["filter"] or node["order_bys"]["orders"]
+            given = [] if more else [each["expression"] for each in node["arguments"]]
+        else:
+            return None
+        return given[0] if len(given) == 1 and self._is_medium(given[0]) else None
 
     def _is_medium(self, item: Node) -> bool:
         if item.get("class") != "COLUMN_REF":

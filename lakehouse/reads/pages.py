@@ -1,0 +1,145 @@
+"""Pages of one column of one data file, of the one kind whose values can be found without Lance."""
+
+from __future__ import annotations
+
+import os
+import re
+import weakref
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from lakehouse._lance import lance
+from lakehouse.errors import CorruptTableError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["PLACE_NBYTES", "DataFile", "Ints", "PagedFile"]
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+PLACE_NBYTES = 8
+"""What is held of a row."""
+
+# Lance 14's own words for a page of whole values, each behind its length, uncompressed, without NULLs.
+_WORDS = re.compile(
+    r"PageLayout \{ layout: Some\( FullZipLayout\( FullZipLayout \{ bits_rep: 0, bits_def: 0, num_items: (?P<rows>\d+),"
+    r" num_visible_items: (?P=rows), value_compression: Some\( CompressiveEncoding \{ compression: Some\( Variable\( "
+    r"Variable \{ offsets: Some\( CompressiveEncoding \{ compression: Some\( Flat\( Flat \{ bits_per_value: "
+    r"(?P<bits>32|64), data: None, \}, \), \), \}, \), values: None, \}, \), \), \}, \), layers: \[ RepdefAllValidItem,"
+    r" \], details: Some\( BitsPerOffset\( (?P=bits), \), \), \}, \), \), \}"
+)
+
+
+class DataFile:
+    """A file held open, and closed with this object.
+
+    Parameters
+    ----------
+    path
+        On this machine.
+
+    Raises
+    ------
+    OSError
+        It cannot be opened.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._descriptor)
+
+    @property
+    def nbytes(self) -> int:
+        """Its size."""
+        return os.fstat(self._descriptor).st_size
+
+    def read_into(self, buffers: Sequence[memoryview], position: int) -> None:
+        """Fill buffers, one after the other, from a position on; 1,024 at most.
+
+        Raises
+        ------
+        CorruptTableError
+            The file ends before.
+        """
+        wanted, read = sum(map(len, buffers)), os.preadv(self._descriptor, buffers, position)
+        if read != wanted:
+            raise self.damaged(f"ends at byte {position + read}, in the middle of a page")
+
+    def damaged(self, how: str) -> CorruptTableError:
+        """Return the error to raise."""
+        return CorruptTableError(f"the data file {self._path} {how}; restore it from a copy")
+
+
+class PagedFile:
+    """Where the values of a column lie in a file: 8 bytes a row.
+
+    Parameters
+    ----------
+    path
+        The file.
+    first_rows
+        The number of the first row of each page, and of the rows; int64, shape ``(num_pages + 1,)``.
+    prefixes
+        Bytes of the length before each value of a page; int64, shape ``(num_pages,)``.
+    places
+        Of each page where each value begins and the last one ends; int64, shape ``(num_rows + num_pages,)``.
+    """
+
+    def __init__(self, path: str, first_rows: Ints, prefixes: Ints, places: Ints) -> None:
+        self.path = path
+        self.is_compared = False  # whether one of its values was found to be what Lance reads
+        self._first_rows, self._prefixes, self._places = first_rows, prefixes, places
+
+    @classmethod
+    def read(cls, path: str, column: int, nbytes: int | None) -> PagedFile | None:
+        """Read the tables of a file; None if a page is of another kind, or the file is gone or not of this size."""
+        try:
+            pages = [_page(page) for page in lance.file.LanceFileReader(path).metadata().columns[column].pages]
+            file = DataFile(path)
+            known = [page for page in pages if page is not None]
+            if len(known) < len(pages) or not pages or nbytes not in (None, file.nbytes):
+                return None
+            places = np.concatenate([_table(file, *page) for page in known])
+        except (OSError, ValueError, CorruptTableError):
+            return None  # Lance tells better what is wrong
+        rows = [page[0] for page in known]
+        return cls(path, np.cumsum([0, *rows]), np.array([page[-1] for page in known]), places)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+        return self._places.nbytes
+
+    def locate(self, rows: Ints) -> tuple[Ints, Ints, Ints]:
+        """Give where the lengths of rows stand, in how many bytes, and what they must be."""
+        page = np.searchsorted(self._first_rows, rows, side="right") - 1
+        begins, ends, prefixes = self._places[rows + page], self._places[rows + page + 1], self._prefixes[page]
+        return begins, prefixes, ends - begins - prefixes
+
+
+def _page(page: Any) -> tuple[int, int, int, int, int] | None:
+    """Read what Lance says of a page: rows, where values and table begin, bytes of an entry and of a length.
+
+    None unless it is of that kind.
+    """
+    said = _WORDS.fullmatch(" ".join(str(page.encoding).split()))
+    if said is None or len(page.buffers) != 2:
+        return None
+    (data, table), rows = page.buffers, int(said["rows"])
+    entry_nbytes, rest = divmod(table.size, rows + 1)
+    if rest or entry_nbytes not in (1, 2, 4, 8):
+        return None
+    return rows, data.position, table.position, entry_nbytes, int(said["bits"]) // 8
+
+
+def _table(file: DataFile, rows: int, data: int, table: int, entry_nbytes: int, prefix_nbytes: int) -> Ints:
+    """Read where the values of a page begin, each after the one before, and the last one ends."""
+    entries = np.empty(rows + 1, f"<u{entry_nbytes}")
+    file.read_into([entries.view(np.uint8).data], table)
+    places: Ints = entries.astype(np.int64) + data
+    if (np.diff(places) < prefix_nbytes).any():
+        raise file.damaged("has values that end before they begin")
+    return places

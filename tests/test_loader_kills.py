@@ -1,0 +1,100 @@
+"""A worker or the whole job is killed in mid-epoch: nobody waits for ever, and what is left is read once."""
+
+import json
+import os
+import signal
+from itertools import islice
+
+import psutil
+import pytest
+
+from lakehouse.errors import LakehouseError
+from tests.killing import run_and_kill, stopped
+
+NUM_ROWS = 600
+GLOBAL_BATCH_SIZE = 24
+
+
+@pytest.fixture
+def table(lake):
+    made = lake.create_table("numbers", data=[{"x": number} for number in range(NUM_ROWS)])
+    return lake.open_table("numbers", version=made.version)
+
+
+def rows(batches):
+    return [batch["x"].tolist() for batch in batches]
+
+
+# --- a worker
+
+
+def test_a_killed_worker_ends_the_iteration_with_an_error_that_names_it_and_another_one_goes_on(table):
+    loader = table.loader(batch_size=GLOBAL_BATCH_SIZE, num_workers=1, seed=2)
+    batches = iter(loader)
+    got = rows(islice(batches, 3))
+    (worker,) = workers_of(os.getpid())
+    worker.send_signal(signal.SIGKILL)
+    with pytest.raises(LakehouseError, match=str(worker.pid)):
+        got += rows(batches)
+    loader.load_state_dict(loader.state_dict())
+    assert got + rows(loader) == rows(table.loader(batch_size=GLOBAL_BATCH_SIZE, seed=2))
+
+
+def workers_of(pid):
+    """Give the worker processes of a loader; Python starts a process of its own beside them that counts semaphores."""
+    children = psutil.Process(pid).children(recursive=True)
+    return [child for child in children if any("spawn_main" in word for word in child.cmdline())]
+
+
+# --- the job
+
+JOB = """
+import json, sys
+from pathlib import Path
+import lakehouse as lh
+
+def main():
+    table = lh.connect("lake").open_table("numbers")
+    loader = table.loader(batch_size=24, seed=2, num_workers={num_workers})
+    for step, batch in enumerate(loader, 1):
+        with Path("received").open("a") as file:
+            print(json.dumps(batch["x"].tolist()), file=file)
+        moment(f"received.{{step}}")
+        Path("state.part").write_text(json.dumps(loader.state_dict()))
+        Path("state.part").rename("state")
+        moment(f"saved.{{step}}")
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.parametrize("at", ["received.7", "saved.7"])
+def test_a_killed_job_goes_on_with_the_rows_it_had_not_received_on_other_ranks(table, lake, tmp_path, at):
+    run_and_kill(JOB.format(num_workers=0), at, tmp_path)
+    received = [json.loads(line) for line in (tmp_path / "received").read_text().splitlines()]
+    state = json.loads((tmp_path / "state").read_text())
+    saved = 7 if at == "saved.7" else 6  # batches: killed before it saved its state, the job gets the seventh again
+    latest = lake.open_table("numbers")
+    latest.delete("x % 3 = 0")
+    latest.compact()
+    parts = [resumed(lake, state, rank, world_size=3) for rank in range(3)]
+    rest = [sum(parts, []) for parts in zip(*parts, strict=True)]
+    assert received[:saved] + rest == rows(table.loader(batch_size=GLOBAL_BATCH_SIZE, seed=2))
+    assert sorted(sum(received[:saved] + rest, [])) == list(range(NUM_ROWS))
+
+
+def resumed(lake, state, rank, world_size):
+    pinned = lake.open_table("numbers", version=lake.open_table("numbers").version)
+    loader = pinned.loader(batch_size=GLOBAL_BATCH_SIZE // world_size, seed=2, rank=rank, world_size=world_size)
+    loader.load_state_dict(state)
+    return rows(loader)
+
+
+def test_no_worker_outlives_a_killed_job(table, tmp_path):
+    with stopped(JOB.format(num_workers=1), "received.2", tmp_path):
+        (job,) = [child for child in psutil.Process().children() if "killed.py" in " ".join(child.cmdline())]
+        workers = workers_of(job.pid)
+        job.kill()
+        _, alive = psutil.wait_procs(workers, timeout=60)
+        assert (len(workers), alive) == (1, [])

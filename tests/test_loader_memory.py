@@ -1,0 +1,87 @@
+"""What a loader costs beside its batches: memory, and time after deletes."""
+
+import json
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from lakehouse import types
+from lakehouse.loader import Loader, LoaderOptions
+from tests.media_files import picture
+
+NUM_ROWS, BATCH, AHEAD = 1200, 32, 4
+HEIGHT, WIDTH = 256, 340
+
+
+def in_a_fresh_process(code, *arguments):
+    """Run code that prints JSON."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+MEASURED = """
+    import json, sys
+
+    def private_mb():
+        # What this process alone holds. Pages of shared libraries come and go with the code that runs.
+        rollup = open("/proc/self/smaps_rollup").read().split()
+        return int(rollup[rollup.index("Anonymous:") + 1]) / 1024
+
+    import lakehouse as lh, torch, PIL.JpegImagePlugin, simplejpeg
+    import lakehouse.loader.loader, lakehouse._lance
+    before, peak = private_mb(), 0.0
+    uri, batch_size, ahead = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    loader = lh.connect(uri).open_table("pictures").loader(batch_size=batch_size, prefetch_batches=ahead)
+    for batch in loader:
+        peak = max(peak, private_mb())
+    print(json.dumps({"mb": peak - before, "batch_mb": batch["image"].nbytes / 2**20}))
+"""
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    import lakehouse as lh
+
+    lake = lh.connect(tmp_path_factory.mktemp("lake"))
+    table = lake.create_table("pictures", schema=pa.schema([types.field("image", "image")]))
+    different = [picture(seed=seed, width_px=WIDTH, height_px=HEIGHT, quality=50) for seed in range(20)]
+    images = [different[row % 20] + row.to_bytes(2) for row in range(NUM_ROWS)]  # alike, Lance keeps each once
+    table.add(pa.table({"image": pa.array(images, pa.large_binary())}))
+    return lake.uri
+
+
+def test_memory_is_that_of_the_batches_ahead_and_little_more(pictures):
+    measured = in_a_fresh_process(MEASURED, pictures, BATCH, AHEAD)
+    assert measured["batch_mb"] == pytest.approx(BATCH * 3 * HEIGHT * WIDTH / 2**20)
+    assert measured["mb"] <= 64 + 1.5 * AHEAD * measured["batch_mb"]
+
+
+def cpu_s_per_batch(table):
+    loader = Loader(table.snapshot(), LoaderOptions(batch_size=256, prefetch_batches=0))
+    batches = iter(loader)
+    next(batches)
+    began = time.process_time()
+    num_batches = sum(1 for _ in zip(range(60), batches, strict=False))
+    return (time.process_time() - began) / num_batches
+
+
+def test_deletes_do_not_slow_a_loader_down(lake):
+    """In a fragment of a million rows, as Lance writes them; in smaller ones Lance looks row ids up more slowly."""
+    x = pa.array(np.arange(1_000_000))
+    table = lake.create_table(
+        "numbers", data=pa.table({"x": x, "y": np.arange(1_000_000) % 97, "name": x.cast(pa.string())})
+    )
+    cpu_s_per_batch(table)  # what happens once in a process
+    before = min(cpu_s_per_batch(table) for _ in range(3))
+    for until in (1, 2_000, 10_000):
+        table.delete(f"x % 97 = 0 AND x < {97 * until}")
+        assert table.count_rows() == 1_000_000 - until
+        assert min(cpu_s_per_batch(table) for _ in range(3)) <= 1.5 * before

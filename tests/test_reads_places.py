@@ -1,0 +1,225 @@
+"""Values read by their place in the file are those that Lance reads, or Lance reads them."""
+
+import gc
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lakehouse as lh
+from lakehouse import reads, types
+from lakehouse.errors import CorruptTableError
+from lakehouse.reads import places as module
+from lakehouse.reads.places import Places
+from lakehouse.snapshot import open_snapshot
+
+SCHEMA = pa.schema([pa.field("n", pa.int64()), types.field("image", "image")])
+
+
+def values(sizes, seed=0):
+    """Give bytes of these sizes, None for None."""
+    rng = np.random.default_rng(seed)
+    return [None if size is None else rng.bytes(size) for size in sizes]
+
+
+def add(table, first, cells):
+    numbers = pa.array(range(first, first + len(cells)), pa.int64())
+    table.add(pa.table([numbers, pa.array(cells, pa.large_binary())], schema=SCHEMA), progress=False)
+
+
+def read_by_place(table, row_ids, column="image"):
+    """Read as `take_row_ids` does where it can; None where it leaves it to Lance."""
+    snapshot = table.snapshot()
+    ids = np.asarray(row_ids, np.uint64)
+    addresses = reads.row_addresses(snapshot, ids)
+    cells = Places(snapshot, column).read(np.tile(ids, 50), np.tile(addresses, 50))  # so many rows always pay
+    cells = cells if cells is None else cells[: len(ids)]
+    return None if cells is None else cells.to_pylist()
+
+
+def by_lance(table, row_ids, column="image"):
+    return table.snapshot().dataset._take_rows(np.asarray(row_ids, np.uint64), columns=[column])[column].to_pylist()
+
+
+@pytest.fixture
+def table(lake):
+    """Make a table of three fragments of pictures that are none, none of them small."""
+    table = lake.create_table("pictures", schema=SCHEMA)
+    for part in range(3):
+        add(table, 40 * part, values(range(1_000, 41_000, 1_000), seed=part))
+    return table
+
+
+# --- laws
+
+sizes = st.one_of(st.just(0), st.just(1), st.integers(2, 3_000), st.integers(20_000, 90_000))
+parts = st.lists(st.lists(sizes, min_size=12, max_size=40), min_size=1, max_size=3)
+changes = st.lists(st.sampled_from(["delete", "update", "compact"]), max_size=3)
+
+
+@settings(max_examples=20)
+@given(parts=parts, changes=changes, seed=st.integers(0, 99))
+def test_rows_have_their_own_values_whatever_happened_to_the_table(tmp_path_factory, parts, changes, seed):
+    table = lh.connect(tmp_path_factory.mktemp("lake")).create_table("t", schema=SCHEMA)
+    cells = [values(sizes, number) for number, sizes in enumerate(parts)]
+    for number, part in enumerate(cells):
+        add(table, sum(map(len, cells[:number])), part)
+    for change in changes:
+        if change == "delete":
+            table.delete("n % 5 = 3")
+        elif change == "update":
+            table.update(where="n % 4 = 1", values_sql={"n": "n + 0"})  # moves the rows to a new fragment
+        else:
+            table.compact()
+    there, whole = reads.row_ids(table.snapshot()), sum(cells, [])
+    row_ids = np.random.default_rng(seed).choice(there, 30)  # in no order, with repeats
+    expected = [whole[number] for number in table.take_row_ids(row_ids, columns=["n"])["n"].to_pylist()]
+    assert reads.take_row_ids(table.snapshot(), row_ids, ["image"])["image"].to_pylist() == expected
+    assert read_by_place(table, row_ids) in (None, expected)
+
+
+@pytest.mark.parametrize("type_", [pa.binary(), pa.large_binary()])
+def test_any_column_of_uncompressed_bytes_is_read_by_place(lake, type_):
+    field = pa.field("data", type_, metadata={"lance-encoding:compression": "none"})
+    cells = values(range(500, 40_500, 1_000))
+    table = lake.create_table("t", data=pa.table([pa.array(cells, type_)], schema=pa.schema([field])))
+    ids = reads.row_ids(table.snapshot())[::-1]
+    assert read_by_place(table, ids, "data") == cells[::-1] == by_lance(table, ids, "data")
+
+
+def test_pictures_are_read_by_place_from_pages_and_files_of_any_number(table):
+    ids = np.random.default_rng(0).permutation(120)
+    assert read_by_place(table, ids) == by_lance(table, ids)
+    assert read_by_place(table, range(120)) == by_lance(table, range(120))
+
+
+def test_a_large_column_has_many_pages(lake):
+    table = lake.create_table("t", schema=SCHEMA)
+    cells = values([600_000] * 40)  # 24 MB, pages are of 8
+    add(table, 0, cells)
+    assert read_by_place(table, [39, 0, 17, 17]) == [cells[39], cells[0], cells[17], cells[17]]
+
+
+def test_a_filled_column_lies_in_files_of_its_own(table):
+    @lh.udf(pa.large_binary())
+    def turned(image: bytes) -> bytes:
+        return image[::-1]
+
+    table.add_columns({"turned": turned})
+    assert read_by_place(table, range(120), "turned") is None  # nothing there yet
+    table.backfill("turned", udf=turned, progress=False)
+    ids = np.arange(120)
+    expected = [image[::-1] for image in by_lance(table, ids)]
+    assert table.take_row_ids(ids, columns=["turned"])["turned"].to_pylist() == expected
+
+
+# --- what is left to Lance
+
+
+def test_nulls_are_lances(lake):
+    table = lake.create_table("t", schema=SCHEMA)
+    cells = values([20_000, None] * 20)
+    add(table, 0, cells)
+    assert read_by_place(table, range(40)) is None
+    assert table.take_row_ids(range(40), columns=["image"])["image"].to_pylist() == cells
+
+
+def test_small_and_compressed_values_are_lances(lake):
+    small = lake.create_table("small", schema=SCHEMA)
+    add(small, 0, values([5] * 40))
+    zstd = pa.field("image", pa.large_binary(), metadata={"lance-encoding:compression": "zstd"})
+    cells = pa.array(values([20_000] * 40), pa.large_binary())
+    compressed = lake.create_table("compressed", data=pa.table([cells], schema=pa.schema([zstd])))
+    for table in (small, compressed):
+        assert read_by_place(table, range(40)) is None
+        ids = np.arange(40)
+        assert table.take_row_ids(ids, columns=["image"])["image"].to_pylist() == by_lance(table, ids)
+
+
+def test_a_few_rows_and_tables_of_other_machines_are_lances(table):
+    assert set(module.places(table.snapshot(), ["n", "image"], 100)) == {"image"}
+    assert module.places(table.snapshot(), ["image"], 3) == {}
+
+
+def test_places_are_read_when_the_rows_asked_for_are_larger_by_far(lake):
+    table = lake.create_table("t", schema=SCHEMA)
+    add(table, 0, values([2_000] * 1_000))
+    snapshot = table.snapshot()
+    where, ids = Places(snapshot, "image"), np.arange(20, dtype=np.uint64)
+    addresses = reads.row_addresses(snapshot, ids)
+    found = [where.read(ids, addresses) is not None for _ in range(8)]
+    assert found == [False] * 3 + [True] * 5  # 80 rows of 2 KB are twenty times the places of 1,000
+
+
+def test_places_of_long_tables_are_not_held(table, monkeypatch):
+    monkeypatch.setattr(module, "_MAX_NBYTES", 700)  # of two files of the three
+    assert read_by_place(table, range(80)) == by_lance(table, range(80))
+    assert read_by_place(table, range(120)) is None
+    assert table.take_row_ids(range(120), columns=["image"])["image"].to_pylist() == by_lance(table, range(120))
+
+
+# --- damage
+
+
+def data_file(table):
+    return max(Path(table.uri, "data").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+
+
+def test_a_file_that_was_cut_off_meanwhile_is_an_error(table):
+    snapshot, ids = table.snapshot(), np.arange(120, dtype=np.uint64)
+    addresses = reads.row_addresses(snapshot, ids)
+    where = Places(snapshot, "image")
+    where.read(ids, addresses)
+    os.truncate(data_file(table), 100_000)
+    with pytest.raises(CorruptTableError, match=r"ends at byte 100000"):
+        where.read(ids, addresses)
+
+
+def test_a_file_whose_bytes_changed_is_an_error(table):
+    snapshot, ids = table.snapshot(), np.arange(120, dtype=np.uint64)
+    addresses = reads.row_addresses(snapshot, ids)
+    where = Places(snapshot, "image")
+    where.read(ids, addresses)
+    with data_file(table).open("r+b") as file:
+        file.write(bytes(300_000))
+    with pytest.raises(CorruptTableError, match=r"has no value of \d+ bytes at byte"):
+        where.read(ids, addresses)
+
+
+def test_a_file_of_another_size_than_the_table_says_is_lances(table):
+    with data_file(table).open("ab") as file:
+        file.write(b"more")
+    assert read_by_place(table, range(120)) is None
+
+
+def test_what_differs_from_what_lance_reads_is_never_read_again(table, monkeypatch):
+    """As it would be if a new Lance put something else behind the same words."""
+    right = reads.pages._page
+    monkeypatch.setattr(reads.pages, "_page", lambda page: (*right(page)[:4], 4))  # the length taken for four bytes
+    ids = np.arange(120, dtype=np.uint64)
+    assert read_by_place(table, ids) is None
+    assert table.take_row_ids(ids, columns=["image"])["image"].to_pylist() == by_lance(table, ids)
+
+
+def test_files_are_let_go_with_the_snapshot(table):
+    def held():
+        gc.collect()
+        return [link for link in map(os.readlink, paths()) if table.uri in link]
+
+    def paths():
+        return [path for path in Path("/proc/self/fd").iterdir() if path.is_symlink() and os.path.lexists(path)]
+
+    snapshot = open_snapshot(table.snapshot().lake, "pictures")
+    reads.take_row_ids(snapshot, range(120), ["image"])
+    assert len(held()) == 3
+    del snapshot
+    assert held() == []
+
+
+def test_lance_says_of_its_pages_what_is_known(table):
+    """On upgrade: `_WORDS` in reads/pages.py are the words of pylance 14.0.2 for a page of pictures."""
+    assert read_by_place(table, range(120)) is not None

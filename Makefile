@@ -47,7 +47,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.column_addition
 	$(BIN)/python -m benchmarks.backfill
 	$(BIN)/python -m benchmarks.team --rounds 3
-	$(BIN)/python -m benchmarks.sql
+	$(BIN)/python -m benchmarks.sql --rounds 5
 	$(BIN)/python -m benchmarks.loader --rounds 3
 	$(BIN)/python -m benchmarks.loss_curves
 	$(BIN)/python -m benchmarks.report

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from lakehouse.ingest import WriteResult
     from lakehouse.lake import Lake, connect
     from lakehouse.loader import Loader
-    from lakehouse.loader.clips import Clip
+    from lakehouse.loader.forms.clips import Clip
+    from lakehouse.loader.forms.packing import Packing
+    from lakehouse.loader.forms.sizes import Pad, Resize
     from lakehouse.loader.mixing import Mix, mix
-    from lakehouse.loader.packing import Packing
     from lakehouse.loader.saved import SavedSelection
-    from lakehouse.loader.sizes import Pad, Resize
     from lakehouse.media.handles import Audio, Blob, Image, Text, Video
     from lakehouse.schema.model import Column, Schema
     from lakehouse.sources import read_images, read_parquet, read_texts, read_videos
@@ -35,11 +35,11 @@ _HOMES = {
     "lakehouse.ingest": ("WriteResult",),
     "lakehouse.lake": ("Lake", "connect"),
     "lakehouse.loader": ("Loader",),
-    "lakehouse.loader.clips": ("Clip",),
+    "lakehouse.loader.forms.clips": ("Clip",),
     "lakehouse.loader.mixing": ("Mix", "mix"),
-    "lakehouse.loader.packing": ("Packing",),
+    "lakehouse.loader.forms.packing": ("Packing",),
     "lakehouse.loader.saved": ("SavedSelection",),
-    "lakehouse.loader.sizes": ("Pad", "Resize"),
+    "lakehouse.loader.forms.sizes": ("Pad", "Resize"),
     "lakehouse.media.handles": ("Audio", "Blob", "Image", "Text", "Video"),
     "lakehouse.schema.model": ("Column", "Schema"),
     "lakehouse.sources": ("read_images", "read_parquet", "read_texts", "read_videos"),

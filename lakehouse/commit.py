@@ -160,9 +160,10 @@ def retrying(
         try:
             before = newest(table)
             dataset = before.checkout_version(before.version)
-            done = attempt(dataset)
-            if dataset.version == before.version or _left_mark(table, before, dataset, signed(asked, properties)):
-                return done
+            with marks.announced(table, int(before.version)):
+                done = attempt(dataset)
+                if dataset.version == before.version or _left_mark(table, before, dataset, signed(asked, properties)):
+                    return done
         except LakehouseError:
             raise
         except Exception as error:

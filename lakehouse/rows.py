@@ -83,7 +83,7 @@ def delete(snapshot: Snapshot, where: Where) -> WriteResult:
     def attempt(dataset: Any) -> int:
         return int(dataset.delete(predicate, conflict_retries=0)["num_deleted_rows"])
 
-    return _write(snapshot, attempt, f"deleting rows of {snapshot.name!r} where {predicate}")
+    return _write(snapshot, attempt, f"deleting rows of {snapshot.name!r} where {predicate[1:-1]}")
 
 
 @dataclass(frozen=True)

@@ -42,11 +42,11 @@ if TYPE_CHECKING:
     from lakehouse.features.evolution.rollback import RollbackResult
     from lakehouse.features.udfs.udf import UDF
     from lakehouse.index_kinds import DistanceType, IndexOptions
-    from lakehouse.loader.clips import Clip
+    from lakehouse.loader.forms.clips import Clip
+    from lakehouse.loader.forms.packing import Packing
+    from lakehouse.loader.forms.sizes import Pad, Resize
     from lakehouse.loader.iterable import TableIterable
-    from lakehouse.loader.packing import Packing
     from lakehouse.loader.saved import SavedSelection
-    from lakehouse.loader.sizes import Pad, Resize
     from lakehouse.maintenance import CompactResult
     from lakehouse.where import Where
 

@@ -114,6 +114,4 @@ def tags(snapshot: Snapshot) -> dict[str, int]:
     """Return the tags people made on this line, the main one or a branch, and their versions, sorted by name."""
     with translated(f"reading the tags of {snapshot.name!r}"):
         there = sorted(tags_of(snapshot.dataset).items())
-    return {
-        name: on.version for name, on in there if on.branch == snapshot.branch and not name.startswith(layout.PIN)
-    }
+    return {name: on.version for name, on in there if on.branch == snapshot.branch and not name.startswith(layout.PIN)}

@@ -1,9 +1,12 @@
 import datetime as dt
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+import lakehouse as lh
 from lakehouse import commit, marks, transactions
 from lakehouse._lance import lance
 from lakehouse.commit import Budget
@@ -331,3 +334,30 @@ def test_a_store_out_of_reach_does_not_read_as_never_committed(place, monkeypatc
     monkeypatch.setattr(lance.LanceDataset, "read_transaction", lambda *_: (_ for _ in ()).throw(unreachable))
     with pytest.raises(OSError, match="connection refused"):
         commit.transaction_of(dataset, 1)
+
+
+def test_whoever_sees_a_commit_before_its_mark_waits_for_it(tmp_path, monkeypatch):
+    """Else a job beside it takes the commit for somebody else's, and has values made again that are true."""
+    table = lh.connect(tmp_path).create_table("t", data=[{"x": 1}])
+    looked, leave, read = threading.Event(), marks.leave, marks._read
+
+    def leave_late(*told):
+        assert looked.wait(60)
+        leave(*told)
+
+    def read_and_tell(*asked):
+        try:
+            return read(*asked)
+        finally:
+            looked.set()
+
+    monkeypatch.setattr(marks, "leave", leave_late)
+    monkeypatch.setattr(marks, "_read", read_and_tell)
+    with ThreadPoolExecutor() as threads:
+        updating = threads.submit(table.update, values={"x": 2})
+        while table.version < 3 and not updating.done():
+            pass
+        (newest, *_) = table.history(1).to_pylist()
+        assert newest["message"] == "updating x of 't'"
+        assert updating.result().version == newest["version"]
+    assert not list(tmp_path.rglob("*.announced"))

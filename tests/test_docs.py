@@ -21,7 +21,7 @@ FENCE = re.compile(r"^```(?P<language>\w*)$")
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)(?P<path>[^)#\s]+)")
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 LONGEST_EXAMPLE_LINES = 66  # a training loop that saves and resumes; the others have 40 at most
-LONGEST_EXAMPLE_S = 15  # of a processor; loading a language model takes eight
+LONGEST_EXAMPLE_S = 30  # of a processor; loading PyTorch takes four in each process, a language model eight
 
 
 @dataclass(frozen=True)

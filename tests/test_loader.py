@@ -22,9 +22,9 @@ from lakehouse.errors import (
     VersionNotFoundError,
 )
 from lakehouse.loader import Loader, LoaderOptions
-from lakehouse.loader.arrays import NumpyArrays
-from lakehouse.loader.blocks import HELD
-from lakehouse.loader.footprint import INDEX_NBYTES
+from lakehouse.loader.forms.arrays import NumpyArrays
+from lakehouse.loader.forms.footprint import INDEX_NBYTES
+from lakehouse.loader.order.blocks import HELD
 from lakehouse.media.codecs import decode_rgb, encode_image
 
 NUM_ROWS = 97
@@ -63,7 +63,7 @@ def test_a_batch_holds_tensors_and_lists_that_belong_together(numbers):
 
 
 def test_without_torch_batches_are_numpy_arrays(numbers, monkeypatch):
-    monkeypatch.setattr("lakehouse.loader.arrays.find_spec", lambda name: None)
+    monkeypatch.setattr("lakehouse.loader.forms.arrays.find_spec", lambda name: None)
     plain = loader(numbers, batch_size=16)
     assert plain.batch_type == "numpy"
     assert [batch["x"].tolist() for batch in plain] == xs(loader(numbers, batch_size=16))

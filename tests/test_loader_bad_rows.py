@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lakehouse import types
 from lakehouse.errors import DataError
 from lakehouse.loader import Loader, LoaderOptions
-from lakehouse.loader.sizes import Resize
+from lakehouse.loader.forms.sizes import Resize
 from tests.media_files import picture
 
 NUM_ROWS = 48

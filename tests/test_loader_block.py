@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.errors import InvalidArgumentError
-from lakehouse.loader.blocks import HELD, Blocks, fitting
-from lakehouse.loader.plan import Plan
+from lakehouse.loader.order.blocks import HELD, Blocks, fitting
+from lakehouse.loader.order.plan import Plan
 
 # Worked out once by this code and by the independent one below, in plain Python integers; a change here breaks the
 # resumption of every saved training state.

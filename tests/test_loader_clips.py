@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from lakehouse import types
 from lakehouse.errors import DataError, InvalidArgumentError, MediaError
 from lakehouse.loader import Loader, LoaderOptions
-from lakehouse.loader.clips import Clip
 from lakehouse.loader.datasets import TableDataset
-from lakehouse.loader.sizes import Pad, Resize
+from lakehouse.loader.forms.clips import Clip
+from lakehouse.loader.forms.sizes import Pad, Resize
 from lakehouse.media.clips import read_clips
 from lakehouse.media.ranges import Ranges
 from tests.media_files import VIDEOS, video

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from lakehouse import types
 from lakehouse.errors import DataError, SchemaError
 from lakehouse.loader import Loader, LoaderOptions
-from lakehouse.loader.columns import Column, Form, column_of, dense, gather, run_of
-from lakehouse.loader.torch import TorchArrays
+from lakehouse.loader.forms.columns import Column, Form, column_of, dense, gather, run_of
+from lakehouse.loader.forms.torch import TorchArrays
 
 DENSE = {
     pa.int8(): [1, -2, 3],

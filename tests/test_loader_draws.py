@@ -13,7 +13,7 @@ import lakehouse as lh
 from lakehouse import types
 from lakehouse.errors import ColumnNotFoundError, DataError, InvalidArgumentError, SchemaError
 from lakehouse.loader import Loader, LoaderOptions
-from lakehouse.loader.draws import Balanced, Weighted, digest_of, draws_of
+from lakehouse.loader.rows.draws import Balanced, Weighted, digest_of, draws_of
 
 KINDS = ["cat", "dog", "cat", "cat", "owl", "cat", "cat", "cat", "dog", "cat"]  # times ten
 

@@ -19,10 +19,10 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from lakehouse.errors import InvalidArgumentError
 from lakehouse.loader import Loader, LoaderOptions
-from lakehouse.loader.arrays import arrays_of_this_installation
 from lakehouse.loader.datasets import BatchSampler, TableDataset
+from lakehouse.loader.forms.arrays import arrays_of_this_installation
 from lakehouse.loader.iterable import TableIterable
-from lakehouse.loader.plan import Plan
+from lakehouse.loader.order.plan import Plan
 from lakehouse.loader.stats import Meter
 
 NUM_ROWS = 403

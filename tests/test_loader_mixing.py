@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 import lakehouse as lh
 from lakehouse.errors import DataError, InvalidArgumentError
 from lakehouse.loader import Loader, LoaderOptions
-from lakehouse.loader.arrays import NumpyArrays
+from lakehouse.loader.forms.arrays import NumpyArrays
 from lakehouse.loader.mixing import mix
-from lakehouse.loader.schedule import PERIOD, Schedule
+from lakehouse.loader.order.schedule import PERIOD, Schedule
 
 SIZES = {"a": 90, "b": 40, "c": 7}
 
@@ -298,7 +298,7 @@ def test_a_state_of_another_mix_is_refused(tables):
 
 
 def test_numpy_batches_are_mixed_without_torch(tables, monkeypatch):
-    monkeypatch.setattr("lakehouse.loader.arrays.find_spec", lambda name: None)
+    monkeypatch.setattr("lakehouse.loader.forms.arrays.find_spec", lambda name: None)
     made = mixed(tables)
     assert isinstance(made._arrays, NumpyArrays)
     monkeypatch.undo()

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from lakehouse.errors import ColumnNotFoundError, DataError, InvalidArgumentError, SchemaError
 from lakehouse.loader import Loader, LoaderOptions
 from lakehouse.loader.datasets import TableDataset
-from lakehouse.loader.packing import Documents, Packing
-from lakehouse.loader.plan import Plan
+from lakehouse.loader.forms.packing import Documents, Packing
+from lakehouse.loader.order.plan import Plan
 
 NUM_ROWS = 150
 LENGTH = 16

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.errors import InvalidArgumentError
-from lakehouse.loader.permutation import derive_key, permute
-from lakehouse.loader.plan import Plan
+from lakehouse.loader.order.permutation import derive_key, permute
+from lakehouse.loader.order.plan import Plan
 
 # Worked out once by this code and by an independent one in plain Python integers; a change here breaks the
 # resumption of every saved training state.

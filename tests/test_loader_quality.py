@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.loader import Loader, LoaderOptions
-from lakehouse.loader.blocks import Blocks
-from lakehouse.loader.plan import Plan
-from lakehouse.loader.quality import chi_square, expected_label_entropy, label_entropy, serial_correlation
+from lakehouse.loader.order.blocks import Blocks
+from lakehouse.loader.order.plan import Plan
+from lakehouse.loader.order.quality import chi_square, expected_label_entropy, label_entropy, serial_correlation
 
 NUM_ROWS, BATCH = 51_200, 256
 LABELS = np.arange(NUM_ROWS) * 100 // NUM_ROWS  # a table sorted by label: the worst case

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 import lakehouse as lh
 from lakehouse.errors import DataError, InvalidArgumentError
 from lakehouse.loader import Loader, LoaderOptions, ranks
-from lakehouse.loader.asked import Asked
-from lakehouse.loader.needs import Needs
-from lakehouse.loader.readiness import Gap, Readiness, made_ready
+from lakehouse.loader.rows.asked import Asked
+from lakehouse.loader.rows.needs import Needs
+from lakehouse.loader.rows.readiness import Gap, Readiness, made_ready
 
 
 @lh.udf(pa.int64(), version="1")

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from lakehouse import reads
 from lakehouse.errors import FilterError
-from lakehouse.loader import arrayfiles, choice
-from lakehouse.loader.arrayfiles import ArrayFile, shared
-from lakehouse.loader.ascending import Bitmap, Packed, Runs, ascending_of
-from lakehouse.loader.asked import Asked
-from lakehouse.loader.choice import Choice
-from lakehouse.loader.selection import Selection
+from lakehouse.loader.rows import arrayfiles, choice
+from lakehouse.loader.rows.arrayfiles import ArrayFile, shared
+from lakehouse.loader.rows.ascending import Bitmap, Packed, Runs, ascending_of
+from lakehouse.loader.rows.asked import Asked
+from lakehouse.loader.rows.choice import Choice
+from lakehouse.loader.rows.selection import Selection
 from lakehouse.where import render
 
 
@@ -219,8 +219,8 @@ def test_another_table_of_the_same_name_has_its_own_rows(lake, node):
 MAKER = """
 import os, sys, tempfile
 import numpy as np
-from lakehouse.loader.asked import Asked
-from lakehouse.loader.arrayfiles import ArrayFile, shared
+from lakehouse.loader.rows.asked import Asked
+from lakehouse.loader.rows.arrayfiles import ArrayFile, shared
 tempfile.tempdir = sys.argv[1]
 def make():
     os.write(1, b"made ")

@@ -13,7 +13,7 @@ from PIL import Image
 from lakehouse import types
 from lakehouse.errors import DataError, InvalidArgumentError, MediaError, SchemaError
 from lakehouse.loader import Loader, LoaderOptions
-from lakehouse.loader.sizes import Pad, Resize
+from lakehouse.loader.forms.sizes import Pad, Resize
 from lakehouse.media import jpeg
 from lakehouse.media.codecs import decode_image, decode_rgb, encode_image
 from tests.media_files import noise, picture

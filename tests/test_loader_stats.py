@@ -8,7 +8,7 @@ import pytest
 
 from lakehouse import types
 from lakehouse.loader import Loader, LoaderOptions
-from lakehouse.loader.clips import Clip
+from lakehouse.loader.forms.clips import Clip
 from lakehouse.loader.stats import LoaderStats, Meter
 from lakehouse.progress import reporting_to
 

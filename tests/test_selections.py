@@ -23,7 +23,7 @@ from lakehouse.errors import (
     VersionNotFoundError,
 )
 from lakehouse.loader import LoaderOptions, saving
-from lakehouse.loader.arrayfiles import ArrayFile
+from lakehouse.loader.rows.arrayfiles import ArrayFile
 from lakehouse.loader.saved import Changes, Generation
 from tests.killing import run_and_kill, stopped
 
@@ -241,7 +241,7 @@ SAVE = """
     import lakehouse as lh
     from lakehouse.location import Location
     from lakehouse.loader import LoaderOptions, saving
-    from lakehouse.loader.arrayfiles import ArrayFile
+    from lakehouse.loader.rows.arrayfiles import ArrayFile
     table = lh.connect("lake").open_table("pets")
     before(Location, "put_if_absent", "put")
     before(saving, "_untag", "tag")

@@ -14,7 +14,7 @@ import lakehouse as lh
 from lakehouse import types
 from lakehouse._lance import lance
 from lakehouse.errors import InvalidArgumentError, TableNotFoundError
-from lakehouse.sql.validity import may_be_null
+from lakehouse.sql.scans.validity import may_be_null
 
 
 @pytest.fixture

@@ -282,7 +282,7 @@ def test_a_text_that_is_asked_again_is_not_changed_by_its_first_answer(small):
 
 
 def test_only_so_many_texts_are_remembered():
-    from lakehouse.sql.parsing import _KEPT, _Recent
+    from lakehouse.sql.statement.parsing import _KEPT, _Recent
 
     made, recent = [], _Recent()
 

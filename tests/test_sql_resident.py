@@ -8,7 +8,7 @@ import pytest
 
 import lakehouse as lh
 from lakehouse import reads, types
-from lakehouse.sql.resident import Resident
+from lakehouse.sql.scans.resident import Resident
 
 ROWS = 3_000
 SCHEMA = pa.schema(

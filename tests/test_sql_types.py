@@ -1,4 +1,4 @@
-"""Whatever a table stores comes through SQL as it is, or as `lakehouse.sql.dtypes` says."""
+"""Whatever a table stores comes through SQL as it is, or as `lakehouse.sql.statement.dtypes` says."""
 
 import datetime as dt
 import decimal

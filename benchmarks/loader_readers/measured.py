@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.loader_readers import READERS, Job
 from benchmarks.loader_readers.mixing import mixing
-from benchmarks.loader_readers.usage import TICK_S, memory_nbytes, tree_usage
+from benchmarks.loader_readers.usage import memory_nbytes, tree_usage
 from benchmarks.loader_rows import NUM_LABELS, LoaderRows, augmented, decoded
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def measure(
 
     `loaded` is called when the epoch is over, and memory need not be watched any more.
     """
-    baseline, started = memory_nbytes(os.getpid()), tree_usage(os.getpid())
+    baseline, started = memory_nbytes(os.getpid()), tree_usage()
     start_s = time.perf_counter()
     reader = opened()
     batches = reader.batches()
@@ -73,7 +73,7 @@ def measure(
             state = reader.state()
         if len(ids) >= _FEWEST_BATCHES and time.perf_counter() - first_s > budget_s:
             break
-    last_s, last = time.perf_counter(), tree_usage(os.getpid())
+    last_s, last = time.perf_counter(), tree_usage()
     loaded()
     found = _figures(ids, rows, last_s - start_s, last - started)
     found |= {"first_batch_s": first_s - start_s, "baseline_nbytes": baseline}
@@ -95,7 +95,7 @@ def _figures(ids: list[Any], rows: LoaderRows, wall_s: float, used: TreeUsage) -
         "wall_s": wall_s / num_rows * 1000,
         "cpu_s": used.cpu_s / num_rows * 1000,
         "rows_per_s": num_rows / wall_s,
-        "rows_per_cpu_s": num_rows / max(used.cpu_s, TICK_S),
+        "rows_per_cpu_s": num_rows / used.cpu_s,
         "reads_per_row": used.reads / num_rows,
         "read_nbytes_per_payload_nbyte": used.read_nbytes / (num_rows * (rows.nbytes + 8)),
         "page_faults_per_row": used.page_faults / num_rows,

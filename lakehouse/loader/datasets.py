@@ -10,14 +10,14 @@ import numpy as np
 from lakehouse._lance import check_process
 from lakehouse.errors import InvalidArgumentError
 from lakehouse.loader import ranks
-from lakehouse.loader.arrays import arrays_of_this_installation
-from lakehouse.loader.clips import Clip
-from lakehouse.loader.columns import Form
+from lakehouse.loader.batches.epoch import Epoch
+from lakehouse.loader.batches.pipeline import wants_rng
 from lakehouse.loader.cursor import Cursor
-from lakehouse.loader.epoch import Epoch
+from lakehouse.loader.forms.arrays import arrays_of_this_installation
+from lakehouse.loader.forms.clips import Clip
+from lakehouse.loader.forms.columns import Form
 from lakehouse.loader.options import LoaderOptions, check_epoch
-from lakehouse.loader.pipeline import wants_rng
-from lakehouse.loader.plan import Plan
+from lakehouse.loader.order.plan import Plan
 from lakehouse.loader.source import Source
 from lakehouse.loader.state import LoaderState
 from lakehouse.loader.stats import Meter

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lakehouse.errors import InvalidArgumentError
-from lakehouse.loader.blocks import HELD
-from lakehouse.loader.plan import ORDER_VERSION
-from lakehouse.loader.quality import expected_label_entropy, label_entropy
-from lakehouse.loader.reader import MAX_NBYTES
+from lakehouse.loader.batches.reader import MAX_NBYTES
+from lakehouse.loader.order.blocks import HELD
+from lakehouse.loader.order.plan import ORDER_VERSION
+from lakehouse.loader.order.quality import expected_label_entropy, label_entropy
 from lakehouse.units import format_nbytes
 
 if TYPE_CHECKING:
-    from lakehouse.loader.blocks import Blocks
-    from lakehouse.loader.plan import DropLast, Plan, Shuffle
+    from lakehouse.loader.order.blocks import Blocks
+    from lakehouse.loader.order.plan import DropLast, Plan, Shuffle
     from lakehouse.loader.source import Source
 
 __all__ = ["Description", "describe"]

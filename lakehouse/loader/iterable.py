@@ -10,7 +10,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from lakehouse._lance import check_process
 from lakehouse.errors import InvalidArgumentError
 from lakehouse.loader import ranks
-from lakehouse.loader.arrays import arrays_of_this_installation
+from lakehouse.loader.forms.arrays import arrays_of_this_installation
 from lakehouse.loader.options import LoaderOptions, check_epoch
 from lakehouse.loader.source import Source
 from lakehouse.loader.state import LoaderState

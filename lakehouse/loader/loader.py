@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse._lance import check_process
 from lakehouse.loader import ranks, threads
-from lakehouse.loader.arrays import arrays_of_this_installation
-from lakehouse.loader.columns import Form
 from lakehouse.loader.cursor import Cursor
 from lakehouse.loader.description import describe
+from lakehouse.loader.forms.arrays import arrays_of_this_installation
+from lakehouse.loader.forms.columns import Form
 from lakehouse.loader.options import LoaderOptions, check_epoch
 from lakehouse.loader.processes import Processes
 from lakehouse.loader.source import Source
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from lakehouse.loader.description import Description
-    from lakehouse.loader.plan import Plan
-    from lakehouse.loader.selection import Selection
+    from lakehouse.loader.order.plan import Plan
+    from lakehouse.loader.rows.selection import Selection
     from lakehouse.loader.stats import LoaderStats
     from lakehouse.snapshot import Snapshot
 

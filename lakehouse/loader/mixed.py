@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from lakehouse.errors import DataError
-from lakehouse.loader.epoch import Epoch
-from lakehouse.loader.plan import Plan
+from lakehouse.loader.batches.epoch import Epoch
+from lakehouse.loader.order.plan import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
 
     import numpy.typing as npt
 
-    from lakehouse.loader.arrays import Arrays
-    from lakehouse.loader.columns import Column
+    from lakehouse.loader.forms.arrays import Arrays
+    from lakehouse.loader.forms.columns import Column
     from lakehouse.loader.options import LoaderOptions
-    from lakehouse.loader.schedule import Schedule
+    from lakehouse.loader.order.schedule import Schedule
     from lakehouse.loader.source import Source
     from lakehouse.loader.stats import Meter
 

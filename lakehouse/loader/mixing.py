@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from lakehouse.errors import InvalidArgumentError
-from lakehouse.loader.columns import ROW_ID, Form
+from lakehouse.loader.forms.columns import ROW_ID, Form
 from lakehouse.loader.loader import Loader, resumed
 from lakehouse.loader.mixed import MixedSource
 from lakehouse.loader.options import check_seed
-from lakehouse.loader.schedule import Schedule
+from lakehouse.loader.order.schedule import Schedule
 from lakehouse.loader.state import LoaderState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from lakehouse.loader.columns import Column
+    from lakehouse.loader.forms.columns import Column
     from lakehouse.loader.mixed import Until
     from lakehouse.loader.source import Source
 

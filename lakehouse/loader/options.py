@@ -11,10 +11,10 @@ from lakehouse.errors import InvalidArgumentError, closest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from lakehouse.loader.clips import Clip
-    from lakehouse.loader.packing import Packing
-    from lakehouse.loader.plan import DropLast, Shuffle
-    from lakehouse.loader.sizes import Size
+    from lakehouse.loader.forms.clips import Clip
+    from lakehouse.loader.forms.packing import Packing
+    from lakehouse.loader.forms.sizes import Size
+    from lakehouse.loader.order.plan import DropLast, Shuffle
     from lakehouse.where import Where
 
 OnBadRows: TypeAlias = Literal["raise", "mask", "substitute"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lakehouse._lance import check_process
 from lakehouse._optional import require
 from lakehouse.errors import InvalidArgumentError, LakehouseError
-from lakehouse.loader.arrays import arrays_of_this_installation
+from lakehouse.loader.forms.arrays import arrays_of_this_installation
 from lakehouse.loader.stats import Meter
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lakehouse.errors import ConflictError, InvalidArgumentError, LakehouseError
-from lakehouse.loader import torch as distributed
+from lakehouse.loader.forms import torch as distributed
 from lakehouse.snapshot import open_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lakehouse.loader.asked import Asked, Chosen
     from lakehouse.loader.options import LoaderOptions
+    from lakehouse.loader.rows.asked import Asked, Chosen
     from lakehouse.snapshot import Snapshot
 
 __all__ = ["Agree", "agreement", "resolve", "select_together"]

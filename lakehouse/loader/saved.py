@@ -13,17 +13,17 @@ from lakehouse.errors import (
     NotFoundError,
     VersionNotFoundError,
 )
-from lakehouse.loader.choice import all_row_ids, made_by
 from lakehouse.loader.loader import Loader
 from lakehouse.loader.options import LoaderOptions
-from lakehouse.loader.selection import Selection
+from lakehouse.loader.rows.choice import all_row_ids, made_by
+from lakehouse.loader.rows.selection import Selection
 from lakehouse.schema.lineage import owner_of
 from lakehouse.snapshot import open_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lakehouse.loader.arrayfiles import ArrayFile
+    from lakehouse.loader.rows.arrayfiles import ArrayFile
     from lakehouse.location import Location
     from lakehouse.reads import RowIds
     from lakehouse.snapshot import Snapshot

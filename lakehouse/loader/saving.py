@@ -24,8 +24,8 @@ from lakehouse.errors import (
     translated,
 )
 from lakehouse.leases import holder, lease
-from lakehouse.loader.arrayfiles import ArrayFile
-from lakehouse.loader.choice import made_by
+from lakehouse.loader.rows.arrayfiles import ArrayFile
+from lakehouse.loader.rows.choice import made_by
 from lakehouse.loader.saved import Generation, SavedSelection, generations
 from lakehouse.loader.source import Source
 from lakehouse.snapshot import open_snapshot, tags_of

@@ -8,18 +8,19 @@ import weakref
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from lakehouse import reads
 from lakehouse.errors import LakehouseError
-from lakehouse.loader.asked import Asked
-from lakehouse.loader.blocks import Blocks, fitting
-from lakehouse.loader.columns import ROW_ID, Column, Form, check_decode, column_of
-from lakehouse.loader.epoch import Epoch
-from lakehouse.loader.footprint import INDEX_NBYTES, read_nbytes, row_nbytes
-from lakehouse.loader.packing import Documents
-from lakehouse.loader.plan import Plan
-from lakehouse.loader.tokens import token_counts
+from lakehouse.loader.batches.epoch import Epoch
+from lakehouse.loader.batches.tokens import token_counts
+from lakehouse.loader.forms.columns import ROW_ID, Column, Form, check_decode, column_of
+from lakehouse.loader.forms.footprint import INDEX_NBYTES, read_nbytes, row_nbytes
+from lakehouse.loader.forms.packing import Documents
+from lakehouse.loader.order.blocks import Blocks, fitting
+from lakehouse.loader.order.plan import Plan
+from lakehouse.loader.rows.asked import Asked
 from lakehouse.location import Location
 from lakehouse.pins import pinned
 from lakehouse.snapshot import open_snapshot
@@ -30,13 +31,13 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from lakehouse.loader.arrays import Arrays
-    from lakehouse.loader.asked import Chosen
-    from lakehouse.loader.draws import Draws
+    from lakehouse.loader.forms.arrays import Arrays
     from lakehouse.loader.options import LoaderOptions
     from lakehouse.loader.ranks import Agree
-    from lakehouse.loader.readiness import Readiness
-    from lakehouse.loader.selection import Selection
+    from lakehouse.loader.rows.asked import Chosen
+    from lakehouse.loader.rows.draws import Draws
+    from lakehouse.loader.rows.readiness import Readiness
+    from lakehouse.loader.rows.selection import Selection
     from lakehouse.loader.stats import Meter
     from lakehouse.reads import RowIds
     from lakehouse.snapshot import Snapshot
@@ -228,10 +229,12 @@ class Source:
 
 
 _held: set[ExitStack] = set()
+# Python does not wait for such threads at its end, and one that is in Lance then takes the process down (SIGABRT).
+_letting_go = Lock()
 
 
 def _let_go(held: ExitStack) -> None:
-    with suppress(LakehouseError):  # the table was dropped, say; nobody is there to hear it
+    with _letting_go, suppress(LakehouseError):  # the table was dropped, say; nobody is there to hear it
         held.close()
     _held.discard(held)
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import InvalidArgumentError
 from lakehouse.layout import table_location
-from lakehouse.loader.blocks import Blocks
-from lakehouse.loader.plan import ORDER_VERSION
+from lakehouse.loader.order.blocks import Blocks
+from lakehouse.loader.order.plan import ORDER_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lakehouse.loader.plan import DropLast, Plan
+    from lakehouse.loader.order.plan import DropLast, Plan
     from lakehouse.loader.source import Source
 
 __all__ = ["LoaderState"]

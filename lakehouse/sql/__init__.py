@@ -2,8 +2,8 @@
 
 from lakehouse.sql.attached import attach
 from lakehouse.sql.engine import Engine
-from lakehouse.sql.limits import Limits, SqlLimits
-from lakehouse.sql.planner import TableName
+from lakehouse.sql.limits import SqlLimits
 from lakehouse.sql.result import Result
+from lakehouse.sql.statement.planner import TableName
 
-__all__ = ["Engine", "Limits", "Result", "SqlLimits", "TableName", "attach"]
+__all__ = ["Engine", "Result", "SqlLimits", "TableName", "attach"]

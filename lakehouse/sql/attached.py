@@ -22,12 +22,12 @@ import pyarrow as pa
 from lakehouse import types
 from lakehouse.errors import InvalidArgumentError, translated
 from lakehouse.reads import ROW_ID
-from lakehouse.sql.carried import Carried
-from lakehouse.sql.dataset import SnapshotDataset
 from lakehouse.sql.functions import FUNCTIONS, Calls
 from lakehouse.sql.limits import SqlLimits
 from lakehouse.sql.sandbox import machine_nbytes
-from lakehouse.sql.slots import ROW_IDS
+from lakehouse.sql.scans.carried import Carried
+from lakehouse.sql.scans.dataset import SnapshotDataset
+from lakehouse.sql.statement.slots import ROW_IDS
 from lakehouse.where import literal
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def attach(
     """
     import duckdb
 
-    from lakehouse.sql.handover import handed_over  # needs DuckDB
+    from lakehouse.sql.scans.handover import handed_over  # needs DuckDB
 
     names = _distinct([names] if isinstance(names, str) else list(names))
     with ThreadPoolExecutor(_OPENED_AT_ONCE, "lakehouse-sql") as pool:

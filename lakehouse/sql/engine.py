@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lakehouse.errors import QueryError
-from lakehouse.sql import late
-from lakehouse.sql.cuts import cuts
 from lakehouse.sql.execution import Execution, Question
 from lakehouse.sql.limits import SqlLimits
-from lakehouse.sql.parsing import Parser
 from lakehouse.sql.questions import Asked, only
-from lakehouse.sql.resident import Resident
 from lakehouse.sql.result import Result
+from lakehouse.sql.rewriting import late
 from lakehouse.sql.sandbox import Sandbox, machine_nbytes
-from lakehouse.sql.slots import select_value
-from lakehouse.sql.syntax import NoValue, bound_values, value_of
-from lakehouse.sql.tables import Tables
+from lakehouse.sql.scans.resident import Resident
+from lakehouse.sql.scans.tables import Tables
+from lakehouse.sql.statement.cuts import cuts
+from lakehouse.sql.statement.parsing import Parser
+from lakehouse.sql.statement.slots import select_value
+from lakehouse.sql.statement.syntax import NoValue, bound_values, value_of
 from lakehouse.sql.watch import pressed
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     import duckdb
 
     from lakehouse.snapshot import Snapshot
-    from lakehouse.sql.planner import TableName
-    from lakehouse.sql.syntax import Node
+    from lakehouse.sql.statement.planner import TableName
+    from lakehouse.sql.statement.syntax import Node
 
 __all__ = ["Engine"]
 

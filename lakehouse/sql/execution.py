@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lakehouse.errors import LakehouseError, QueryError, ResourceLimitError, translate, translated
-from lakehouse.sql.dataset import SnapshotDataset
-from lakehouse.sql.searches import SearchDataset
+from lakehouse.sql.scans.dataset import SnapshotDataset
+from lakehouse.sql.scans.searches import SearchDataset
 from lakehouse.sql.watch import Watch, pressed
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     import duckdb
 
-    from lakehouse.sql.carried import Carried
     from lakehouse.sql.functions import Calls
+    from lakehouse.sql.scans.carried import Carried
 
 __all__ = ["Execution", "Question"]
 
@@ -232,7 +232,7 @@ class Execution:
 
 
 def _register(cursor: duckdb.DuckDBPyConnection, question: Question) -> None:
-    from lakehouse.sql.handover import handed_over  # needs DuckDB
+    from lakehouse.sql.scans.handover import handed_over  # needs DuckDB
 
     for slot, table in question.tables.items():
         cursor.register(slot, handed_over(table))

@@ -1,6 +1,6 @@
 """Values of columns that travel as row ids, where a statement works on them: ``upper(lake_fetch_text(caption))``.
 
-Such a call is put where few rows are left (`lakehouse.sql.late`); nobody writes one.
+Such a call is put where few rows are left (`lakehouse.sql.rewriting.late`); nobody writes one.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse import reads, types
-from lakehouse.sql.dtypes import duckdb_type
+from lakehouse.sql.statement.dtypes import duckdb_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lakehouse.sql.carried import Carried
-    from lakehouse.sql.syntax import Node
+    from lakehouse.sql.scans.carried import Carried
+    from lakehouse.sql.statement.syntax import Node
 
 __all__ = ["FETCHES", "as_returned", "fetch", "fetched"]
 

@@ -1,8 +1,8 @@
 """Functions on media in SQL: ``image_width(image)``, ``video_duration_s(clip)``, ``thumbnail(image, 64)``.
 
-A column that a function is called on travels as row ids like one that is handed through (`lakehouse.sql.carried`), so
-its bytes are read for the rows that reach the call, a few megabytes at a time. Each call in a statement is marked with
-a key, by which DuckDB's one registered function finds the statement it works for.
+A column that a function is called on travels as row ids like one that is handed through
+(`lakehouse.sql.scans.carried`), so its bytes are read for the rows that reach the call, a few megabytes at a time. Each
+call in a statement is marked with a key, by which DuckDB's one registered function finds the statement it works for.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from lakehouse import types
 from lakehouse.errors import LakehouseError, MediaError, QueryError
 from lakehouse.media import handles, phash, sizes, thumbnails
 from lakehouse.media.blobs import MediaBatch
-from lakehouse.sql.carried import carried_by
 from lakehouse.sql.fetching import FETCHES, as_returned, fetched
-from lakehouse.sql.syntax import walk
+from lakehouse.sql.scans.carried import carried_by
+from lakehouse.sql.statement.syntax import walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import duckdb
 
-    from lakehouse.sql.carried import Carried
-    from lakehouse.sql.syntax import Node
+    from lakehouse.sql.scans.carried import Carried
+    from lakehouse.sql.statement.syntax import Node
 
 __all__ = ["ERRORS", "FUNCTIONS", "OWN", "Calls", "calls_in", "mark", "register", "rename_own", "takes_row_ids"]
 

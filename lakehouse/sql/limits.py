@@ -6,15 +6,16 @@ from dataclasses import dataclass
 
 from lakehouse.errors import InvalidArgumentError
 
-__all__ = ["Limits", "SqlLimits"]
+__all__ = ["SqlLimits"]
 
 
 @dataclass(frozen=True)
 class SqlLimits:
     """What all SQL of one lake handle may use together, and what one result may hold.
 
-    DuckDB's own accounting leaves single values out: one string of gigabytes is not seen by `memory_nbytes`. Text
-    from people who are not trusted belongs into a process or container of its own.
+    DuckDB's own accounting leaves single values out: one string of gigabytes is not seen by `memory_nbytes`, nor
+    stopped by `timeout_s` where it is a constant: DuckDB 2.0 computes those while it plans, and lets nothing else run
+    meanwhile. Text from people who are not trusted belongs into a process or container of its own.
 
     Parameters
     ----------
@@ -63,6 +64,3 @@ class SqlLimits:
             value = getattr(self, name)
             if value is not None and value < smallest:
                 raise InvalidArgumentError(f"{name} is {value}; the least is {smallest}")
-
-
-Limits = SqlLimits  # until engine.py and the tests say SqlLimits

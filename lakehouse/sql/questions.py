@@ -8,13 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.sql import functions
-from lakehouse.sql.cuts import cuts, heads
 from lakehouse.sql.execution import Question
-from lakehouse.sql.guards import guard
-from lakehouse.sql.journeys import STAYS, plan_journeys
-from lakehouse.sql.keys import narrow
-from lakehouse.sql.narrowing import narrowings
-from lakehouse.sql.syntax import parameters
+from lakehouse.sql.rewriting.guards import guard
+from lakehouse.sql.rewriting.journeys import STAYS, plan_journeys
+from lakehouse.sql.rewriting.keys import narrow
+from lakehouse.sql.rewriting.narrowing import narrowings
+from lakehouse.sql.statement.cuts import cuts, heads
+from lakehouse.sql.statement.syntax import parameters
 from lakehouse.where import quoted
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     import duckdb
 
-    from lakehouse.sql.journeys import Journeys
-    from lakehouse.sql.syntax import Node
-    from lakehouse.sql.tables import Tables
+    from lakehouse.sql.rewriting.journeys import Journeys
+    from lakehouse.sql.scans.tables import Tables
+    from lakehouse.sql.statement.syntax import Node
 
 __all__ = ["Asked", "only"]
 

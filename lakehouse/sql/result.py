@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from lakehouse._optional import require
 from lakehouse.errors import QueryError, ResourceLimitError, no_column, translated
 from lakehouse.reads import ROW_ID
-from lakehouse.sql.carried import carried_by, fill_in, fill_in_pieces, filled_schema
 from lakehouse.sql.functions import ERRORS
 from lakehouse.sql.grid import Grid
+from lakehouse.sql.scans.carried import carried_by, fill_in, fill_in_pieces, filled_schema
 
 if TYPE_CHECKING:
     import os

@@ -150,10 +150,12 @@ class Watch:
 
 def pressed(error: BaseException | None) -> bool:
     """Whether DuckDB made this error of a Ctrl-C, as it does while a statement is planned in the caller's thread."""
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # causes may form a ring: an error raised again from its own
         if str(error) == "Query interrupted" or str(error).rstrip(": ").endswith("KeyboardInterrupt"):
             return True
-        error = error.__cause__ if error.__cause__ is not error else None  # as of `raise error from error`
+        seen.add(id(error))
+        error = error.__cause__
     return False
 
 

@@ -56,8 +56,9 @@ class Role:
                 done = self._table.update(_among(keys), values_sql={"x": f"x + {by}"})
                 came |= {"version": done.version, "num_rows": done.num_rows}
             return
+        to = by * (turn + 1)  # more than all that updates added since the last time
         data = pa.table(
-            {"id": keys, "x": [by + key for key in keys]}, schema=pa.schema([SCHEMA.field("id"), SCHEMA.field("x")])
+            {"id": keys, "x": [to + key for key in keys]}, schema=pa.schema([SCHEMA.field("id"), SCHEMA.field("x")])
         )
         with self._history.operation("update", keys=keys, to=data["x"].to_pylist()) as came:
             done = self._table.merge_insert("id").when_matched_update_all().execute(data)

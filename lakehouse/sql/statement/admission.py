@@ -153,9 +153,10 @@ def _first_words(text: str) -> list[str]:
     tokens = duckdb.tokenize(text)
     ends = [start for start, _ in tokens[1:]] + [len(text)]
     words = [
-        text[start:end].split(maxsplit=1)[0].upper()
+        word.upper()
         for (start, kind), end in zip(tokens, ends, strict=True)
         if kind == duckdb.token_type.keyword
+        for word in text[start:end].split(maxsplit=1)[:1]  # none where only what DuckDB takes for spaces is left
     ]
     first = words[:1]
     return first + [word for word in words[1:5] if word in _KINDS and f"{first[0]} {word}" in _INSTEAD][:1]

@@ -72,6 +72,9 @@ def test_killed_on_entering_the_very_commit_no_failure_counts_twice(tmp_path, ba
     (commit,) = (call.number for call in seen if call.name == "linkat" and "_versions" in call.path)
     assert interrupted.write_calls(copied(base, tmp_path), kill_at=commit)[1] == -9
     assert interrupted.resume(tmp_path, whole)["num_rows_computed_again"] == 0
+    resumed = interrupted.lh.connect(tmp_path / "lake").open_table("t")
+    counted = [sorted(table.errors("f")["attempt"].to_pylist()) for table in (resumed, whole)]
+    assert counted[0] == counted[1]  # nothing was halved anew, so exactly
 
 
 @pytest.fixture(scope="module")

@@ -81,7 +81,7 @@ def _beside(out: Path) -> Iterator[Path]:
     part = out.with_name(f".{out.name}.part")
     try:
         yield part
-    except BaseException:
+    except BaseException:  # Ctrl-C too: no half of a file is left
         part.unlink(missing_ok=True)
         raise
     part.replace(out)

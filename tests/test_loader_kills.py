@@ -26,16 +26,28 @@ def rows(batches):
 # --- a worker
 
 # In a process of its own: torch's signal handler raises wherever the main thread happens to be, in pytest as well.
+# The worker holds as many files as it may: closing them takes a while between the moment when its connection is
+# reset and the one when it has ended, and everything in between is to be seen as its death.
 WORKER_KILLED = """
-import json, sys
+import json, os, resource, sys
 from itertools import islice
 import psutil
 import lakehouse as lh
 from lakehouse.errors import LakehouseError
 
+SPARE = 100  # files that it goes on with
+HELD = []
+
+def hold_files(batch):
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    while len(os.listdir("/proc/self/fd")) + SPARE < min(most, 20_000):
+        HELD.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(SPARE))
+    return batch
+
 def main():
     table = lh.connect("lake").open_table("numbers")
-    loader = table.loader(batch_size=24, seed=2, num_workers=1)
+    loader = table.loader(batch_size=24, seed=2, num_workers=1, transform=hold_files)
     batches, got, said = iter(loader), [], ""
     try:
         got += [batch["x"].tolist() for batch in islice(batches, 3)]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Batches", "Processes"]
 
 _OF_DEAD_WORKERS = (RuntimeError, OSError, EOFError)  # any of these, as chance has it
-_END_S = 5.0  # a process that is ending closes its sockets first, and takes a second to be gone on a loaded machine
+_END_S = 30.0  # a process that is ending closes its sockets first, and takes seconds to be gone on a loaded machine
 
 
 class Batches:
@@ -140,7 +140,10 @@ class Processes:
         """Return the workers that have ended, waiting for the first one."""
         workers = getattr(self._started, "_workers", ())
         with suppress(RuntimeError):  # torch's own signal handler may strike here
-            wait([worker.sentinel for worker in workers], wait_s)
+            ended = wait([worker.sentinel for worker in workers], wait_s)
+            for worker in workers:
+                if worker.sentinel in ended:
+                    worker.join()  # the sentinel goes before the process has an exit code
         return [worker for worker in workers if worker.exitcode is not None]
 
     def _end(self) -> None:

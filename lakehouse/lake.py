@@ -97,8 +97,8 @@ class Lake:
         return f"<Lake {self.uri}: {', '.join(self.table_names()) or 'no tables'}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as where it is; credentials stay behind."""
-        return _reopen, (self.uri, self._read_only, self._sql_limits)
+        """Pickle as where it is; credentials go into new processes only."""
+        return _reopen, (self._location.to_pickle(), self._read_only, self._sql_limits)
 
     @property
     def uri(self) -> str:
@@ -463,5 +463,5 @@ class Lake:
             )
 
 
-def _reopen(uri: str, read_only: bool, sql_limits: SqlLimits | None) -> Lake:
-    return connect(uri, read_only=read_only, sql_limits=sql_limits)
+def _reopen(location: Location, read_only: bool, sql_limits: SqlLimits | None) -> Lake:
+    return connect(location.uri, storage_options=location.storage_options, read_only=read_only, sql_limits=sql_limits)

@@ -11,6 +11,7 @@ import threading
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from multiprocessing.context import get_spawning_popen
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,13 @@ class Location:
     def path(self) -> Path:
         """The local path."""
         return Path(self.uri)
+
+    def to_pickle(self) -> Location:
+        """Return what a handle's pickle holds of it: options only on the way into a process that is being started.
+
+        A pickle may end in a file, where no credential belongs; what `multiprocessing` starts gets it through a pipe.
+        """
+        return Location(self.uri, dict(self.storage_options) if get_spawning_popen() is not None else {})
 
     def child(self, name: str) -> Location:
         """Return the folder `name` inside this one."""
@@ -120,7 +128,7 @@ class Location:
             if self.is_local:
                 _write_aside(Path(path), data, durable=durable).replace(path)
             else:
-                self._remote[0].pipe_file(path, data)
+                self._remote[0].pipe_file(path, bytes(data))  # S3 takes no other buffers
 
     def put_if_absent(self, name: str, data: bytes) -> bool:
         """Write a file unless it exists; of any number of callers at once, one is told True.

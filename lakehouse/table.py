@@ -29,7 +29,6 @@ from lakehouse.features.records import ledger
 from lakehouse.ingest import FRAGMENT_NBYTES, FRAGMENT_ROWS
 from lakehouse.loader import Loader, LoaderOptions, saving
 from lakehouse.loader.datasets import BatchSampler, TableDataset
-from lakehouse.location import Location
 from lakehouse.snapshot import Snapshot, open_snapshot
 
 if TYPE_CHECKING:
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from lakehouse.loader.forms.sizes import Pad, Resize
     from lakehouse.loader.iterable import TableIterable
     from lakehouse.loader.saved import SavedSelection
+    from lakehouse.location import Location
     from lakehouse.maintenance import CompactResult
     from lakehouse.where import Where
 
@@ -83,8 +83,8 @@ class Table:
         self._opened = open_snapshot(lake, name, version)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as where it is; credentials stay behind, workers take theirs from the environment."""
-        return _reopen, (self._lake.uri, self._name, self._pin, self._read_only)
+        """Pickle as where it is; credentials go into new processes only."""
+        return _reopen, (self._lake.to_pickle(), self._name, self._pin, self._read_only)
 
     def __repr__(self) -> str:
         return display.table_text(info.outline(self.snapshot()))
@@ -1389,5 +1389,5 @@ class Table:
         return Table(self._lake, self._name, version, read_only=self._read_only)
 
 
-def _reopen(uri: str, name: str, pin: int | str | None, read_only: bool) -> Table:
-    return Table(Location.of(uri), name, pin, read_only=read_only)
+def _reopen(lake: Location, name: str, pin: int | str | None, read_only: bool) -> Table:
+    return Table(lake, name, pin, read_only=read_only)

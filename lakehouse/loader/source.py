@@ -21,7 +21,6 @@ from lakehouse.loader.forms.packing import Documents
 from lakehouse.loader.order.blocks import Blocks, fitting
 from lakehouse.loader.order.plan import Plan
 from lakehouse.loader.rows.asked import Asked
-from lakehouse.location import Location
 from lakehouse.pins import pinned
 from lakehouse.snapshot import open_snapshot
 
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from lakehouse.loader.rows.readiness import Readiness
     from lakehouse.loader.rows.selection import Selection
     from lakehouse.loader.stats import Meter
+    from lakehouse.location import Location
     from lakehouse.reads import RowIds
     from lakehouse.snapshot import Snapshot
 
@@ -221,11 +221,11 @@ class Source:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle for a worker: functions of a notebook go along, credentials come from the worker's environment."""
+        """Pickle for a worker: functions of a notebook go along, and credentials into new processes only."""
         import cloudpickle
 
         rest = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("lake", "options")}
-        return _reopened, (self.lake.uri, cloudpickle.dumps(self.options), rest)
+        return _reopened, (self.lake.to_pickle(), cloudpickle.dumps(self.options), rest)
 
 
 _held: set[ExitStack] = set()
@@ -245,10 +245,10 @@ def _let_all_go() -> None:
         _let_go(held)
 
 
-def _reopened(uri: str, options: bytes, rest: dict[str, Any]) -> Source:
+def _reopened(lake: Location, options: bytes, rest: dict[str, Any]) -> Source:
     import cloudpickle
 
-    return Source(lake=Location.of(uri), options=cloudpickle.loads(options), **rest)
+    return Source(lake=lake, options=cloudpickle.loads(options), **rest)
 
 
 def _asked(columns: Sequence[Column], options: LoaderOptions) -> Asked:

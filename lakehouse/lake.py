@@ -461,6 +461,7 @@ class Lake:
             raise ReadOnlyError(
                 f"the lake {self.uri} was opened with read_only=True; connect again without it to write"
             )
+        layout.check_store(self._location)
 
 
 def _reopen(location: Location, read_only: bool, sql_limits: SqlLimits | None) -> Lake:

@@ -22,7 +22,8 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from lakehouse.errors import InvalidArgumentError, UnsupportedTableError
+from lakehouse._messages import clean
+from lakehouse.errors import InvalidArgumentError, StorageError, UnsupportedTableError
 
 if TYPE_CHECKING:
     from lakehouse.location import Location
@@ -113,7 +114,34 @@ def check_format(lake: Location) -> None:
 def mark_format(lake: Location) -> None:
     """Write the marker if there is none."""
     if not side(lake).exists(_MARKER):
-        side(lake).put_if_absent(_MARKER, json.dumps({"format": FORMAT}).encode())
+        _put_marker(lake)
+
+
+def _put_marker(lake: Location) -> bool:
+    return side(lake).put_if_absent(_MARKER, json.dumps({"format": FORMAT}).encode())
+
+
+_trusted: set[str] = set()
+
+
+def check_store(lake: Location) -> None:
+    """Refuse to write to a bucket where two writers can take one name; asked once a process, by the format's marker.
+
+    Raises
+    ------
+    StorageError
+        The store takes a name that is taken: it ignores ``If-None-Match``, and one of two commits would vanish.
+    """
+    if lake.is_local or lake.uri in _trusted:
+        return
+    _put_marker(lake)
+    if _put_marker(lake):
+        raise StorageError(
+            f"the store of {clean(lake.uri)} overwrites a name that is taken although asked not to (If-None-Match: *); "
+            "of two commits at once one would vanish. Use a store that supports conditional writes, or connect with "
+            "read_only=True"
+        )
+    _trusted.add(lake.uri)
 
 
 def drop(lake: Location, name: str) -> None:

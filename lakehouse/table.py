@@ -13,6 +13,7 @@ from lakehouse import (
     indexes,
     info,
     ingest,
+    layout,
     maintenance,
     reads,
     rows,
@@ -177,6 +178,7 @@ class Table:
             raise ReadOnlyError(
                 f"the lake was opened with read_only=True; connect again without it to write to {self._name!r}"
             )
+        layout.check_store(self._lake)
         return self.snapshot()
 
     def info(self) -> info.TableInfo:

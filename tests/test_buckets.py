@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import pickle
+import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from urllib.request import Request, urlopen
@@ -10,9 +11,11 @@ from urllib.request import Request, urlopen
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from moto.server import ThreadedMotoServer
+from moto.server import DomainDispatcherApplication, ThreadedMotoServer, create_backend_app
+from werkzeug.serving import make_server
 
 import lakehouse as lh
+from lakehouse.errors import StorageError
 from lakehouse.location import Location
 from tests.killing import run_and_kill
 from tests.seeded import pictures
@@ -27,15 +30,34 @@ def options():
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     endpoint = "http://{}:{}".format(*server.get_host_and_port())
+    yield opening(endpoint)
+    server.stop()
+
+
+def opening(endpoint):
     urlopen(Request(f"{endpoint}/bucket", method="PUT")).close()
-    yield {
+    return {
         "aws_access_key_id": "somebody",
         "aws_secret_access_key": "hunter2",
         "aws_endpoint": endpoint,
         "aws_region": "us-east-1",
         "allow_http": "true",
     }
-    server.stop()
+
+
+@pytest.fixture
+def careless():
+    """Start S3 that never hears that a name may be taken; such servers exist."""
+
+    def deaf(environ, start_response):
+        environ.pop("HTTP_IF_NONE_MATCH", None)
+        return moto(environ, start_response)
+
+    moto = DomainDispatcherApplication(create_backend_app)
+    with make_server("127.0.0.1", 0, deaf, threaded=True) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield opening(f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
 
 
 @pytest.fixture
@@ -132,6 +154,13 @@ def test_a_loader_of_a_bucket_hands_what_opens_it_to_its_workers_and_into_no_fil
     alone = table.loader(batch_size=8, seed=1)
     assert [batch["id"].tolist() for batch in loader] == [batch["id"].tolist() for batch in alone]
     assert b"hunter2" not in pickle.dumps([loader, table, bucket])
+
+
+def test_a_store_that_takes_a_name_twice_is_not_written_to(careless):
+    lake = lh.connect(f"s3://bucket/{uuid.uuid4().hex}", storage_options=careless)
+    with pytest.raises(StorageError, match="of two commits at once one would vanish"):
+        lake.create_table("numbers", data=[{"id": 1}])
+    assert lake.table_names() == []
 
 
 # --- a kill

@@ -27,8 +27,9 @@ demo: $(READY)
 	rm -rf demo-lake
 	$(BIN)/lakehouse demo demo-lake
 
+# Bytecode is kept whatever the environment says: each of three hundred processes would compile the library anew.
 test: check
-	$(BIN)/pytest -n $(WORKERS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lakehouse.index_kinds import FTS, Bitmap, BTree, IvfFlat, IvfPq, LabelList
     from lakehouse.ingest import WriteResult
     from lakehouse.lake import Lake, connect
-    from lakehouse.loader import Loader
+    from lakehouse.loader import Loader, LoaderOptions
     from lakehouse.loader.forms.clips import Clip
     from lakehouse.loader.forms.packing import Packing
     from lakehouse.loader.forms.sizes import Pad, Resize
@@ -34,7 +34,7 @@ _HOMES = {
     "lakehouse.index_kinds": ("FTS", "BTree", "Bitmap", "IvfFlat", "IvfPq", "LabelList"),
     "lakehouse.ingest": ("WriteResult",),
     "lakehouse.lake": ("Lake", "connect"),
-    "lakehouse.loader": ("Loader",),
+    "lakehouse.loader": ("Loader", "LoaderOptions"),
     "lakehouse.loader.forms.clips": ("Clip",),
     "lakehouse.loader.mixing": ("Mix", "mix"),
     "lakehouse.loader.forms.packing": ("Packing",),
@@ -66,6 +66,7 @@ __all__ = [
     "LabelList",
     "Lake",
     "Loader",
+    "LoaderOptions",
     "Mix",
     "Packing",
     "Pad",

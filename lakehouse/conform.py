@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from lakehouse import types
 from lakehouse.errors import SchemaError, closest
 from lakehouse.failures import RowFailure
+from lakehouse.units import format_interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,6 +82,10 @@ def _column(array: pa.Array, field: pa.Field) -> tuple[pa.Array, list[tuple[int,
         cast, bad = _cast(array, field)
     except pa.ArrowInvalid:
         cast, bad = _cast_row_by_row(array, field)
+    except pa.ArrowNotImplementedError as error:
+        raise SchemaError(
+            f"column {field.name!r} is {array.type} in the data and {field.type} in the table; convert it first"
+        ) from error
     if not field.nullable and cast.null_count:
         told = {position for position, _ in bad}
         for position in np.flatnonzero(np.asarray(cast.is_null())):
@@ -94,6 +99,8 @@ def _cast(array: pa.Array, field: pa.Field) -> tuple[pa.Array, list[tuple[int, s
     if values is None:
         if pa.types.is_dictionary(array.type) and not pa.types.is_dictionary(field.type):
             array = array.dictionary_decode()
+        if pa.types.is_interval(array.type) and pa.types.is_duration(field.type):
+            array = _as_duration(array)
         return array.cast(field.type), []
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
@@ -105,6 +112,16 @@ def _cast(array: pa.Array, field: pa.Field) -> tuple[pa.Array, list[tuple[int, s
         for position in np.flatnonzero(np.asarray(pc.and_(codes.is_null(), array.is_valid())))
     ]
     return pa.DictionaryArray.from_arrays(codes, declared), bad
+
+
+def _as_duration(intervals: pa.Array) -> pa.Array:
+    """Count the time of intervals, which `Lake.sql` makes of durations; Arrow 26 casts none."""
+    values = intervals.to_pylist()
+    if months := [value for value in values if value is not None and value.months]:
+        raise pa.ArrowInvalid(f"{format_interval(*months[0])} is no duration, months are not of one length")
+    day_ns = 86_400 * 10**9
+    counts = [None if value is None else value.days * day_ns + value.nanoseconds for value in values]
+    return pa.array(counts, pa.int64()).cast(pa.duration("ns"))
 
 
 def not_a_value(value: str, field: pa.Field, values: list[str]) -> str:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from lakehouse import commit, storage, types
 from lakehouse._lance import lance
-from lakehouse.errors import translated
+from lakehouse.errors import SchemaError, translated
 from lakehouse.schema import families
 from lakehouse.schema.model import Schema
 
@@ -65,16 +65,32 @@ def create(location: Location, columns: pa.Schema, rows: pa.RecordBatchReader | 
         for batch in rows or ():
             yield storage.to_physical(batch, schema)
 
-    with translated(f"creating {location.uri}"):
-        lance.write_dataset(
-            pa.RecordBatchReader.from_batches(schema, physical()),
-            location.uri,
-            schema=schema,
-            mode="create",
-            storage_options=dict(location.storage_options) or None,
-            data_storage_version=_FILE_FORMAT,
-            enable_stable_row_ids=True,
-            enable_v2_manifest_paths=True,
-            auto_cleanup_options=None,  # clean-up is a decision of the team, never a side effect of a write
-            transaction_properties=commit.signed("creating the table"),
-        )
+    try:
+        with translated(f"creating {location.uri}"):
+            lance.write_dataset(
+                pa.RecordBatchReader.from_batches(schema, physical()),
+                location.uri,
+                schema=schema,
+                mode="create",
+                storage_options=dict(location.storage_options) or None,
+                data_storage_version=_FILE_FORMAT,
+                enable_stable_row_ids=True,
+                enable_v2_manifest_paths=True,
+                auto_cleanup_options=None,  # clean-up is a decision of the team, never a side effect of a write
+                transaction_properties=commit.signed("creating the table"),
+            )
+    except SchemaError as error:
+        strange = [field for field in columns if not _is_storable(field)]
+        if not strange:
+            raise
+        name, kind = strange[0].name, strange[0].type
+        advice = f"in SQL, select epoch_us({name})" if pa.types.is_interval(kind) else "convert it first"
+        raise SchemaError(f"column {name!r} is {kind}, which Lance does not store; {advice}") from error
+
+
+def _is_storable(field: pa.Field) -> bool:
+    try:
+        lance.schema.LanceSchema.from_pyarrow(pa.schema([field]))
+    except ValueError:
+        return False
+    return True

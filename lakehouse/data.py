@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from lakehouse.errors import InvalidArgumentError, SchemaError
+from lakehouse.errors import InvalidArgumentError, SchemaError, translated
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -96,10 +96,9 @@ def as_source(data: Any, schema: pa.Schema | None = None) -> Source:
     if isinstance(data, pa.RecordBatch):
         return PlainData(data.schema, [data], data.num_rows)
     if hasattr(data, "__arrow_c_stream__"):
-        reader = pa.RecordBatchReader.from_stream(data)
+        num_rows, reader = _stream_of(data)
         fields = [f for f in reader.schema if f.name != "__index_level_0__"]
         names = [f.name for f in fields]
-        num_rows = len(data) if hasattr(data, "__len__") else None
         return PlainData(pa.schema(fields), (batch.select(names) for batch in reader), num_rows)
     if isinstance(data, Mapping | str | bytes) or not isinstance(data, Iterable):
         raise InvalidArgumentError(
@@ -107,6 +106,18 @@ def as_source(data: Any, schema: pa.Schema | None = None) -> Source:
             "or lh.read_images(…), lh.read_videos(…), lh.read_texts(…), lh.read_parquet(…)"
         )
     return _from_iterable(data, schema)
+
+
+def _stream_of(data: Any) -> tuple[int | None, pa.RecordBatchReader]:
+    with translated(f"reading the {type(data).__name__}"):
+        try:
+            num_rows = len(data) if hasattr(data, "__len__") else None  # first: DuckDB 2.0 counts none while it streams
+            return num_rows, pa.RecordBatchReader.from_stream(data)
+        except (ValueError, TypeError, NotImplementedError) as error:
+            raise SchemaError(
+                f"Arrow does not take the {type(data).__name__}: {'; '.join(map(str, error.args))}; "
+                "give a table, each column of one type under a name of its own"
+            ) from error
 
 
 def _from_iterable(data: Iterable[Any], schema: pa.Schema | None) -> PlainData:
@@ -139,7 +150,9 @@ def _fields_of(rows: list[Mapping[str, Any]], schema: pa.Schema | None) -> pa.Sc
         try:
             return pa.Table.from_pylist(rows).schema
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise SchemaError(f"the rows do not agree on a type: {error}; give create_table a schema") from error
+            raise SchemaError(
+                f"the rows do not agree on a type: {error}; give a pa.Table, or create_table a schema"
+            ) from error
     known = [field for field in schema if field.name in names]
     strange = [pa.field(name, pa.null()) for name in names if name not in schema.names]
     return pa.schema([*known, *strange])

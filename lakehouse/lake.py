@@ -21,7 +21,7 @@ from lakehouse.loader import saving
 from lakehouse.location import Location
 from lakehouse.schema import apply
 from lakehouse.snapshot import Snapshot, open_snapshot
-from lakehouse.sql import Engine, Result, TableName, attach
+from lakehouse.sql import Engine, Result, SqlLimits, TableName, attach
 from lakehouse.table import Table
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from lakehouse.creation import AnySchema
     from lakehouse.loader.saved import SavedSelection
     from lakehouse.schema.steps import Plan
-    from lakehouse.sql import SqlLimits
 
 
 def connect(
@@ -60,6 +59,8 @@ def connect(
 
     Raises
     ------
+    InvalidArgumentError
+        `sql_limits` are no `SqlLimits`.
     UnsupportedTableError
         The lake was written by a newer release.
 
@@ -68,6 +69,8 @@ def connect(
     >>> lh.connect(folder).table_names()
     []
     """
+    if sql_limits is not None and not isinstance(sql_limits, SqlLimits):
+        raise InvalidArgumentError(f"sql_limits is a {type(sql_limits).__name__}; give lh.SqlLimits(timeout_s=30, …)")
     location = Location.of(uri, storage_options)
     with translated(f"opening the lake {location.uri}"):
         layout.check_format(location)
@@ -336,8 +339,8 @@ class Lake:
         tables
             Arrow tables, DataFrames and readers to join with, by name.
         strict
-            Whether a medium that a function cannot read is an error; else its value is NULL, and `Result.errors`
-            counts it.
+            Whether a medium that a function cannot read, or that has not what is asked, is an error; else its value is
+            NULL, and `Result.errors` counts it.
         progress
             None: a bar on a terminal, a log line a minute elsewhere, once the answer takes more than two seconds;
             False for none.
@@ -365,7 +368,8 @@ class Lake:
         last column. `sql` has more: the newest versions at each call, AT, branches, search functions and ``tables=``.
 
         A medium is a reference, ``{'pets.image': 17}``: eight bytes a row through sorts, joins and LIMIT. The media
-        functions of `sql` take it, and ``media_bytes(image)`` gives the bytes. DuckDB computes a select list before it
+        functions of `sql` take it, DuckDB's own do not: ``media_bytes(image)`` gives the bytes, ``media_nbytes`` and
+        ``media_sha256`` stand for ``octet_length`` and ``sha256``. DuckDB computes a select list before it
         sorts, so of the first few rows write ``SELECT media_bytes(image) FROM (FROM pets ORDER BY width LIMIT 5)``.
         A medium that a function cannot read is NULL, and a warning is logged.
 

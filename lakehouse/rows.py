@@ -58,8 +58,8 @@ def update(
         raise InvalidArgumentError("nothing to update; give values={column: value} or values_sql={column: expression}")
     _check_updatable(snapshot, [*values, *values_sql])
     changes = {name: _literal(snapshot.schema.field(name), value) for name, value in values.items()}
-    changes |= {name: whole(expression) for name, expression in values_sql.items()}
-    predicate = render(where)
+    changes |= {name: whole(expression, snapshot.schema.names) for name, expression in values_sql.items()}
+    predicate = render(where, snapshot.schema.names)
 
     def attempt(dataset: Any) -> int:
         resets = _resets(dataset, changes)
@@ -76,7 +76,7 @@ def delete(snapshot: Snapshot, where: Where) -> WriteResult:
     FilterError, ConflictError
     """
     snapshot.check_writable()
-    predicate = render(where)
+    predicate = render(where, snapshot.schema.names)
     if predicate is None:
         raise InvalidArgumentError('delete needs a predicate; to delete every row say delete("true")')
 

@@ -97,9 +97,9 @@ def search(
         given = [name for name, value in options.items() if value is not None]
         if given:
             raise InvalidArgumentError(f"{given[0]} belongs to vector search; a text has none")
-        hits = _text_hits(snapshot, query, column, int(k), render(where))
+        hits = _text_hits(snapshot, query, column, int(k), render(where, snapshot.schema.names))
     else:
-        hits = _vector_hits(snapshot, query, column, int(k), render(where), options)
+        hits = _vector_hits(snapshot, query, column, int(k), render(where, snapshot.schema.names), options)
     rows = reads.take_row_ids(snapshot, hits[reads.ROW_ID].to_numpy(), names) if names else None
     return _joined(hits, rows)
 

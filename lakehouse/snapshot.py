@@ -70,6 +70,12 @@ class Snapshot:
         """The number of the commit."""
         return int(self.dataset.version)
 
+    @property
+    def identity(self) -> tuple[str, int, dt.datetime, tuple[str, ...]]:
+        """What no other version of the lake's tables has, not even of a table that was dropped and made again."""
+        made = self.dataset.get_version()
+        return self.name, made["version"], made["timestamp"], tuple(made["metadata"].values())
+
     @cached_property
     def physical(self) -> pa.Schema:
         """The schema as Lance has it, stamps included."""

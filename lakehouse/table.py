@@ -1079,7 +1079,7 @@ class Table:
         prefetch_batches: int = 4,
         progress: bool | None = False,
     ) -> Loader:
-        """Stream batches for training in an order that is arithmetic; see `LoaderOptions` for each argument.
+        """Stream batches for training in an order that is arithmetic; see ``help(lh.LoaderOptions)`` for each argument.
 
         Raises
         ------
@@ -1198,7 +1198,7 @@ class Table:
         require("torch", "t.torch_iterable()")
         from lakehouse.loader.iterable import TableIterable
 
-        asked = LoaderOptions(**options)
+        asked = LoaderOptions.of(**options)
         return TableIterable(self._streamed(asked), asked, pin=not self._read_only)
 
     def _streamed(self, options: LoaderOptions) -> Snapshot:

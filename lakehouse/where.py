@@ -16,21 +16,26 @@ from lakehouse.errors import FilterError, closest
 Where: TypeAlias = "str | tuple[str, Mapping[str, Any]]"
 
 # A quoted run is passed over whole; what is left can be a parameter, a bracket, or text that Lance would not read.
-_TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\$(?P<name>\w+)|(?P<stop>;|--|/\*)|(?P<bracket>[()])""")
+_TOKEN = re.compile(
+    r"""'(?:[^']|'')*'|(?P<word>"(?:[^"]|"")*")|`[^`]*`|\$(?P<name>\w+)|(?P<stop>;|--|/\*)|(?P<bracket>[()])"""
+)
 
 
-def render(where: Where | None) -> str | None:
+def render(where: Where | None, columns: Iterable[str] = ()) -> str | None:
     """Return the predicate as text with its parameters filled in.
 
     Parameters
     ----------
     where
         Text, or text and a mapping: ``("id = $id", {"id": "k1"})``.
+    columns
+        Names of the table's columns, none of which may stand in ``"…"``.
 
     Raises
     ------
     FilterError
-        A parameter is missing, unused or of a type that has no literal; or the text holds ``;`` or a comment.
+        A parameter is missing, unused or of a type that has no literal; or the text holds ``;``, a comment or a name
+        in the wrong quotes.
 
     Examples
     --------
@@ -39,7 +44,11 @@ def render(where: Where | None) -> str | None:
     """
     if where is None:
         return None
-    text, values = (where, {}) if isinstance(where, str) else where
+    match (where, {}) if isinstance(where, str) else where:
+        case (str() as text, Mapping() as values):
+            pass
+        case _:
+            raise FilterError(f"no predicate: {where!r:.80}; give SQL, or a pair of SQL and {{'name': value}}")
     if not text.strip():
         raise FilterError("the predicate is empty; leave `where` out to mean all rows")
     used: set[str] = set()
@@ -58,27 +67,32 @@ def render(where: Where | None) -> str | None:
     rendered = _TOKEN.sub(replace, text)
     if unused := [name for name in values if name not in used]:
         raise FilterError(f"${unused[0]} is given but not used in {text!r}")
-    return whole(rendered)
+    return whole(rendered, columns)
 
 
-def whole(expression: str) -> str:
+def whole(expression: str, columns: Iterable[str] = ()) -> str:
     """Put an SQL expression into parentheses, which must hold all of it.
 
     Lance's parser reads one expression and drops the rest without a word: ``delete("x > 5 x < 9")`` would delete all
-    above 5.
+    above 5. To it ``"split"`` is a word as ``'split'`` is; elsewhere in SQL, `Lake.sql` included, that is the column.
 
     Raises
     ------
     FilterError
-        It closes a bracket that it did not open, or holds ``;`` or a comment.
+        It closes a bracket that it did not open, or holds ``;``, a comment or a name of `columns` in ``"…"``.
 
     Examples
     --------
     >>> whole("x + 1")
     '(x + 1)'
     """
-    depth = 0
+    depth, names = 0, {name.casefold() for name in columns}
     for match in _TOKEN.finditer(expression):
+        name = (match["word"] or "")[1:-1]
+        if name.casefold() in names:
+            raise FilterError(
+                f"{match[0]} in {expression!r} is a word to Lance; write `{name}` for the column, '{name}' for the word"
+            )
         if match["stop"]:
             raise FilterError(f"{match['stop']!r} in {expression!r}; it must be one expression without comments")
         depth += {"(": 1, ")": -1}.get(match["bracket"], 0)

@@ -162,7 +162,11 @@ def fill_and_kill(folder, lake, column, number):
         Whether it came to that call.
     """
     script = _FILLING.format(number=number, lake=str(lake), column=column)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(folder))])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(folder))]),
+        "PYTHONDONTWRITEBYTECODE": "1",  # two versions in one second look the same
+    }
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode in (0, -9), done.stderr
     return done.returncode == -9

@@ -44,7 +44,7 @@ def stopped(code, at, folder):
 
     def go_on():
         child.send_signal(signal.SIGCONT)
-        errors = child.communicate("go on\n", timeout=120)[1]
+        errors = child.communicate("go on\n", timeout=240)[1]
         return child.returncode, errors
 
     with _running(code, at, folder) as child:

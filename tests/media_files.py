@@ -2,6 +2,7 @@
 
 import io
 import wave
+from functools import cache
 
 import av
 import numpy as np
@@ -31,6 +32,7 @@ def picture(kind="JPEG", seed=0, width_px=40, height_px=30, **options):
     return file.getvalue()
 
 
+@cache
 def video(
     kind="mp4", num_frames=60, fps=25, gop=20, width_px=64, height_px=48, rotation=0, with_sound=False, busy=False
 ):

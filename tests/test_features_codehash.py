@@ -56,6 +56,7 @@ def feature(x):
 def load(tmp_path, monkeypatch):
     """Import a text as a module of its own, edited as asked."""
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # two versions in one second look the same
     numbers = iter(range(1000))
 
     def load(*edits, text=MODULE, name=None):

@@ -214,7 +214,7 @@ def test_handles_in_the_place_of_bytes_are_the_same_rows(lake):
     assert part.handle("image", 0).read() == stored[4]
 
 
-MOST_MB = 200  # what 60 and 400 videos of 5 MB need alike
+MOST_MB = 200  # what 45 and 400 videos of 5 MB need alike
 
 MEMORY = """
 import sys, threading
@@ -259,8 +259,8 @@ print(max(most) - before)
 @pytest.mark.parametrize(
     ("how", "num_rows"),
     [
-        ("size", 80),
-        ("copy", 60),
+        ("size", 50),
+        ("copy", 45),
         pytest.param("size", 200, marks=pytest.mark.soak),
         pytest.param("copy", 400, marks=pytest.mark.soak),
     ],

@@ -137,8 +137,9 @@ def test_units_hold_whole_batches_and_leave_some_for_every_worker(num_rows, num_
         assert int(after * each / rows) <= 2 or after <= batch
 
 
-@given(st.integers(1, 10**6), st.integers(1, 16), st.floats(1e-6, 10))
-def test_the_last_units_are_small_and_not_many(num_rows, num_workers, row_s):
+@given(st.integers(1, 10**6), st.integers(1, 16), st.floats(1e-6, 10), st.floats(1, 20_000))
+def test_the_last_units_are_small_and_not_many(num_rows, num_workers, row_s, most_s):
+    num_rows = max(1, min(num_rows, int(most_s / row_s)))  # a job of months is as many units as seconds
     size, waiting, units = UnitSize(1, num_workers), num_rows, []
     while waiting:
         units.append(min(waiting, size.of(waiting, num_rows)))

@@ -64,7 +64,7 @@ def run(folder, *command):
         env={**os.environ, "PYTHONPATH": os.getcwd()},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
@@ -93,7 +93,7 @@ import json, sys
 import nbformat
 from nbclient import NotebookClient
 cells = [nbformat.v4.new_code_cell(source) for source in json.loads(sys.argv[1])]
-book = NotebookClient(nbformat.v4.new_notebook(cells=cells), timeout=90, kernel_name="python3").execute()
+book = NotebookClient(nbformat.v4.new_notebook(cells=cells), timeout=200, kernel_name="python3").execute()
 for cell in book.cells:
     for output in cell.outputs:
         print(output.get("text", ""), end="")

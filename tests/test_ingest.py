@@ -11,43 +11,9 @@ from hypothesis import HealthCheck, given, settings
 import lakehouse as lh
 from lakehouse import ingest, layout
 from lakehouse._lance import lance
-from lakehouse.data import Chunk
 from lakehouse.errors import BadRowsError, ConflictError, DuplicateKeyError, InvalidArgumentError, SchemaError
-from lakehouse.failures import RowFailure
 from tests.killing import run_and_kill
-
-KEYED = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False, metadata={"lakehouse:key": "true"}),
-        pa.field("x", pa.int64()),
-        pa.field("data", pa.large_binary()),
-    ]
-)
-
-
-class Numbers:
-    """A source of `total` items, one chunk each; items in `bad` cannot be read."""
-
-    schema = KEYED
-    fingerprint = "numbers"
-
-    def __init__(self, total, bad=(), nbytes=0):
-        self.total, self.bad, self.nbytes = total, bad, nbytes
-        self.read = []
-
-    def count(self):
-        return self.total
-
-    def chunks(self, done=frozenset()):
-        for number in range(self.total):
-            item = f"item-{number}"
-            if item in done:
-                continue
-            self.read.append(number)
-            rows = [] if number in self.bad else [{"id": f"k{number}", "x": number, "data": os.urandom(self.nbytes)}]
-            failures = (RowFailure(item, "DataError", "broken on purpose"),) if number in self.bad else ()
-            yield Chunk(pa.RecordBatch.from_pylist(rows, schema=KEYED), (item,), failures)
-
+from tests.numbered_items import KEYED, Numbers
 
 ROOT = os.path.dirname(os.path.dirname(__file__))
 KILLED = """
@@ -55,7 +21,7 @@ import sys
 sys.path.insert(0, {root!r})
 import lakehouse as lh
 from lakehouse import commit, ingest
-from tests.test_ingest import Numbers
+from tests.numbered_items import Numbers
 ingest.FRAGMENT_NBYTES = 2_000
 before(ingest.Journal, "append", "spooled")
 before(ingest.Journal, "seal", "sealed")

@@ -8,7 +8,7 @@ import pytest
 
 from tests import interrupted
 
-NUM_KILLS = 12
+NUM_KILLS = 8  # of each kind; `make soak` kills at every call and at 200 moments
 SEED = 3
 WITH_WORKERS = (7,)  # of those at calls; a run with two workers costs three starts of Python
 
@@ -45,7 +45,7 @@ def copied(base, folder):
     return folder
 
 
-def _one_of_each_twelfth(number, which):
+def _one_of_each_part(number, which):
     """Choose from 1 to `number`, well spread."""
     rng = random.Random(SEED + which)
     return 1 + which * number // NUM_KILLS + rng.randrange(number // NUM_KILLS)
@@ -60,7 +60,7 @@ def test_a_run_writes_what_is_known_to_be_written(seen):
 @pytest.mark.parametrize("which", range(NUM_KILLS))
 def test_killed_on_entering_a_call_that_writes_and_resumed_it_equals_one_run(tmp_path, base, whole, seen, which):
     num_workers = 2 if which in WITH_WORKERS else 0
-    call = _one_of_each_twelfth(len(seen), which)
+    call = _one_of_each_part(len(seen), which)
     done, code = interrupted.write_calls(copied(base, tmp_path), num_workers, call)
     assert done[call - 1].number == call
     assert code == -9 or num_workers  # a worker may be killed; the run goes on
@@ -84,5 +84,5 @@ def num_events(base, tmp_path_factory):
 
 @pytest.mark.parametrize("which", range(NUM_KILLS))
 def test_killed_at_a_random_moment_and_resumed_it_equals_one_run(tmp_path, base, whole, num_events, which):
-    assert interrupted.events(copied(base, tmp_path), kill_at=_one_of_each_twelfth(num_events, which)) is None
+    assert interrupted.events(copied(base, tmp_path), kill_at=_one_of_each_part(num_events, which)) is None
     interrupted.resume(tmp_path, whole)

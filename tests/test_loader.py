@@ -21,9 +21,10 @@ from lakehouse.errors import (
     MediaError,
     VersionNotFoundError,
 )
-from lakehouse.loader import Loader, LoaderOptions
+from lakehouse.loader import Loader, LoaderOptions, source
 from lakehouse.loader.forms.arrays import NumpyArrays
 from lakehouse.loader.forms.footprint import INDEX_NBYTES
+from lakehouse.loader.forms.sizes import Resize
 from lakehouse.loader.order.blocks import HELD
 from lakehouse.media.codecs import decode_rgb, encode_image
 
@@ -97,6 +98,16 @@ def test_few_or_no_rows_give_few_or_no_batches(numbers, where, num_rows):
 def test_leaving_all_rows_out_is_said(numbers, caplog):
     loader(numbers, where="x < 3", batch_size=8)
     assert "3 rows are fewer than a global batch of 8" in caplog.text
+
+
+def test_an_epoch_without_rows_says_why(numbers, caplog):
+    loader(numbers, where="x > 1000")
+    assert "x > 1000' matches none of" in caplog.text
+
+
+def test_a_loader_is_not_wrapped_in_a_dataloader(numbers):
+    with pytest.raises(InvalidArgumentError, match="torch_iterable"):
+        next(iter(torch.utils.data.DataLoader(loader(numbers))))
 
 
 def test_row_ids_can_be_asked_for(numbers):
@@ -179,6 +190,19 @@ def test_the_state_counts_what_was_received_not_what_was_read_ahead(numbers):
         assert one.state_dict()["num_samples"] == 8 * received
 
 
+def test_an_iteration_of_what_was_left_is_not_counted(numbers):
+    one = loader(numbers, columns=["x"], batch_size=8)
+    start = one.state_dict()
+    for leave in (lambda: one.set_epoch(5), lambda: one.load_state_dict(start)):
+        under_way = iter(one)
+        next(under_way)
+        leave()
+        state = one.state_dict()
+        next(under_way)
+        assert one.state_dict() == state
+        under_way.close()
+
+
 def test_epochs_differ_and_come_by_themselves_or_by_name(numbers):
     one = loader(numbers, columns=["x"], batch_size=8)
     epochs = [xs(one) for _ in range(3)]
@@ -209,11 +233,18 @@ def test_a_state_of_other_batches_is_refused_with_both_values(numbers, change, s
 
 
 @pytest.mark.parametrize(
-    "state", [{}, {"epoch": 1}, {"format": 3}, {"order": 99}, {"format": "2"}, {"blocks": {"size": 1}}]
+    "state", [{}, {"epoch": 1}, {"format": 3}, {"order": 99}, {"format": "2"}, {"blocks": {"size": 1}}, None, "{}"]
 )
 def test_what_is_no_state_is_refused(numbers, state):
     with pytest.raises(InvalidArgumentError, match="state"):
         loader(numbers).load_state_dict(state)
+
+
+def test_a_state_with_a_value_of_another_type_is_refused(numbers):
+    one = loader(numbers)
+    for change in ({"epoch": 1.5}, {"version": None}, {"selection": None}):
+        with pytest.raises(InvalidArgumentError, match="no state.*" + next(iter(change))):
+            one.load_state_dict(one.state_dict() | change)
 
 
 def test_a_state_reopens_its_version(lake):
@@ -373,6 +404,17 @@ def test_a_bad_row_is_substituted_by_the_next_one_of_the_global_order(uneven, wo
     assert sum(one.stats().num_bad_rows for one in ranks) == 1
 
 
+def test_the_first_bad_rows_of_an_epoch_are_logged(numbers, caplog):
+    def one_in_ten(row):
+        if row["x"] % 10:
+            raise ValueError(row)
+        return row
+
+    assert list(loader(numbers, batch_size=97, transform=one_in_ten, on_bad_rows="mask"))
+    assert caplog.text.count("bad row, row id") == 5
+    assert "counted in stats()" in caplog.text
+
+
 def test_a_bad_row_is_masked(uneven):
     one = loader(uneven, columns=["_rowid", "image"], batch_size=12, transform=crop, on_bad_rows="mask")
     batch = next(iter(one))
@@ -466,6 +508,11 @@ def test_a_transform_that_gives_no_rows_that_fit_is_told(numbers, transform, err
         ({"rank": 0}, "go together"),
         ({"rank": 2, "world_size": 2}, "rank is 2; it is a whole number, 0 to 1"),
         ({"columns": "x"}, r"columns=\['x'\]"),
+        ({"columns": []}, "a list of names"),
+        ({"columns": [None]}, "a list of names"),
+        ({"decode": Resize(3, 3)}, "sizes by column"),
+        ({"packing": "tokens"}, r"lh\.Packing"),
+        ({"collate_fn": 5}, "a function"),
     ],
 )
 def test_arguments_out_of_their_range_are_refused(options, said):
@@ -491,11 +538,10 @@ def test_nothing_loads_torch_before_the_first_batch(lake):
     code = (
         "import sys, lakehouse as lh\n"
         f"loader = lh.connect({lake.uri!r}).open_table('pets').loader(batch_size=4)\n"
-        "assert loader.batch_type == 'torch' and 'torch' not in sys.modules\n"
-        "print(len(next(iter(loader))['x']), 'torch' in sys.modules)"
+        "print(loader.batch_type, len(loader), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "4 True\n"
+    assert done.stdout == "torch 2 False\n"
 
 
 def test_reads_are_few_sorted_and_without_repeats(numbers, monkeypatch):
@@ -507,6 +553,7 @@ def test_reads_are_few_sorted_and_without_repeats(numbers, monkeypatch):
         return take(snapshot, row_ids, columns, **limits)
 
     monkeypatch.setattr(reads, "take_row_ids", counted)
+    monkeypatch.setattr(source, "KEPT_NBYTES", 0)
     one = loader(numbers, columns=["x"], batch_size=4, prefetch_batches=0)
     list(one)
     assert all(ids == sorted(set(ids)) for ids in asked)

@@ -55,9 +55,18 @@ def real(batch):
 # Ranks and workers
 
 
-@pytest.mark.parametrize("order", [{}, BLOCK])
-@pytest.mark.parametrize("drop_last", [True, False, "uneven"])
-@pytest.mark.parametrize("world_size", range(1, 17))
+TOPOLOGIES = [
+    # The suite has every pair of the three, `make soak` the other half too.
+    pytest.param(
+        world_size, drop_last, order, marks=[pytest.mark.soak] if (world_size + place + (order is BLOCK)) % 2 else []
+    )
+    for world_size in range(1, 17)
+    for place, drop_last in enumerate([True, False, "uneven"])
+    for order in ({}, BLOCK)
+]
+
+
+@pytest.mark.parametrize(("world_size", "drop_last", "order"), TOPOLOGIES)
 def test_the_global_batches_are_the_same_on_any_number_of_ranks_and_workers(snapshot, world_size, drop_last, order):
     """Worker w of K makes each K-th batch: torch hands them out in turn, to processes or to an iterable's workers."""
     options = {"batch_size": 144 // world_size, "drop_last": drop_last} | order

@@ -79,9 +79,11 @@ def test_deletes_do_not_slow_a_loader_down(lake):
     table = lake.create_table(
         "numbers", data=pa.table({"x": x, "y": np.arange(1_000_000) % 97, "name": x.cast(pa.string())})
     )
-    cpu_s_per_batch(table)  # what happens once in a process
-    before = min(cpu_s_per_batch(table) for _ in range(3))
+    whole = table.checkout(table.version)
+    cpu_s_per_batch(whole)  # what happens once in a process
     for until in (1, 2_000, 10_000):
         table.delete(f"x % 97 = 0 AND x < {97 * until}")
         assert table.count_rows() == 1_000_000 - until
-        assert min(cpu_s_per_batch(table) for _ in range(3)) <= 1.5 * before
+        # In turn, and of several the quickest: what else the machine does disturbs both alike.
+        before, after = np.min([(cpu_s_per_batch(whole), cpu_s_per_batch(table)) for _ in range(4)], axis=0)
+        assert after <= 1.5 * before

@@ -267,6 +267,8 @@ def test_what_cannot_be_mixed_is_named(tables):
         ([(one, 1), (one, 2)], "each loader once"),
         ([("a", 1)], "not str"),
         ([(mix({one: 1}), 1)], "not Mix"),
+        ([one], "a positive number"),
+        (one, "not a Loader"),
     ):
         with pytest.raises(InvalidArgumentError, match=said):
             mix(wrong)

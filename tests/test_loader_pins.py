@@ -103,6 +103,8 @@ def test_a_table_may_be_dropped_under_a_loader(table, lake):
 
 def test_a_process_that_ends_leaves_no_pin(table):
     code = f"""
+import sys
+sys.modules["torch"] = None  # it has no part in this, and takes seconds to load
 import lakehouse as lh
 loader = lh.connect({table.uri.rpartition("/")[0]!r}).open_table("pets").loader(batch_size=10)
 batches = iter(loader)

@@ -39,11 +39,17 @@ def contents(batches):
     return [(batch["x"].tolist(), batch["name"], batch["image"][:, 0, 0, 0].tolist()) for batch in batches]
 
 
-def test_processes_make_the_same_batches_epoch_after_epoch_and_resumed(table):
+def test_processes_make_the_same_batches_epoch_after_epoch_and_resumed_and_tell_what_they_did(table):
     threads = Loader(table.snapshot(), options())
     expected = [contents(threads) for _ in range(3)]
     processes = Loader(table.snapshot(), options(num_workers=2, transform=lambda row: row))
     assert contents(processes) == expected[0]
+    stats = processes.stats()
+    assert (stats.num_rows, stats.num_rows_read, stats.num_batches) == (56, 56, 7)  # of 60 in batches of 8
+    assert stats.nbytes_read > 0
+    assert stats.read_s > 0
+    assert stats.decode_s > 0
+    assert stats.queue_fill is None
     for _ in zip(range(3), processes):  # left early: what is under way must not leak into the next iteration
         pass
     state = processes.state_dict()
@@ -51,7 +57,6 @@ def test_processes_make_the_same_batches_epoch_after_epoch_and_resumed(table):
     processes.load_state_dict(state)
     assert contents(processes) == expected[1][3:]
     assert contents(processes) == expected[2]
-    assert processes.stats().nbytes_read > 0
     first = iter(processes)
     next(first)
     next(iter(processes))
@@ -193,9 +198,9 @@ def _run_ranks(world_size, work, folder, *arguments):
     ]
     for process in ranks:
         process.start()
-    found = dict(results.get(timeout=120) for _ in ranks)
+    found = dict(results.get(timeout=240) for _ in ranks)
     for process in ranks:
-        process.join(timeout=60)
+        process.join(timeout=240)
     return [found[rank] for rank in range(world_size)]
 
 

@@ -116,7 +116,9 @@ def runs(loader, world_size):
     for group in plan.groups(range(len(plan))):
         for rank in range(world_size):
             positions = np.concatenate([plan.positions(step, rank, world_size) for step in group])
-            count += 1 + int((np.diff(np.sort(loader._source.row_ids(plan.rows(positions), 0)).astype(int)) != 1).sum())
+            source = loader._source
+            row_ids = source.selection.row_ids(source.ranks(plan.rows(positions), 0))
+            count += 1 + int((np.diff(np.sort(row_ids).astype(int)) != 1).sum())
     return count
 
 

@@ -289,7 +289,7 @@ def test_rank_0_alone_counts_and_fills_and_the_others_read_what_it_filled(table,
     num_runs = table.runs("double").num_rows
     said = queue.SimpleQueue()
     monkeypatch.setattr(
-        ranks.distributed, "broadcast", lambda value: said.put(value) if value else said.get(timeout=60)
+        ranks.distributed, "broadcast", lambda value: said.put(value) if value else said.get(timeout=240)
     )
     found = {}
     for on_missing in ("skip", "fill"):

@@ -198,7 +198,7 @@ def test_a_fork_lets_go_of_nothing(tmp_path, table):
             os._exit(0)
     """
     lines = "\n".join(line[8:] for line in code.splitlines())
-    done = subprocess.run([sys.executable, "-c", lines], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", lines], cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert (done.stdout, done.returncode) == ("1\n", 0), done.stderr
     assert pin_tags(table) == []
 

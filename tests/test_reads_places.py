@@ -2,6 +2,7 @@
 
 import gc
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import lakehouse as lh
 from lakehouse import reads, types
 from lakehouse.errors import CorruptTableError
 from lakehouse.reads import places as module
+from lakehouse.reads.pages import DataFile
 from lakehouse.reads.places import Places
 from lakehouse.snapshot import open_snapshot
 
@@ -36,9 +38,13 @@ def read_by_place(table, row_ids, column="image"):
     snapshot = table.snapshot()
     ids = np.asarray(row_ids, np.uint64)
     addresses = reads.row_addresses(snapshot, ids)
-    cells = Places(snapshot, column).read(np.tile(ids, 50), np.tile(addresses, 50))  # so many rows always pay
-    cells = cells if cells is None else cells[: len(ids)]
-    return None if cells is None else cells.to_pylist()
+    located = Places(snapshot, column).locate(np.tile(ids, 50), np.tile(addresses, 50))  # so many rows always pay
+    if located is None:
+        return None
+    cells = located.array(snapshot.physical.field(column).type).to_pylist()
+    order = np.random.default_rng(0).permutation(len(located))
+    assert located.values(order) == [cells[i] for i in order]
+    return cells[: len(ids)]
 
 
 def by_lance(table, row_ids, column="image"):
@@ -151,7 +157,7 @@ def test_places_are_read_when_the_rows_asked_for_are_larger_by_far(lake):
     snapshot = table.snapshot()
     where, ids = Places(snapshot, "image"), np.arange(20, dtype=np.uint64)
     addresses = reads.row_addresses(snapshot, ids)
-    found = [where.read(ids, addresses) is not None for _ in range(8)]
+    found = [where.locate(ids, addresses) is not None for _ in range(8)]
     assert found == [False] * 3 + [True] * 5  # 80 rows of 2 KB are twenty times the places of 1,000
 
 
@@ -169,25 +175,41 @@ def data_file(table):
     return max(Path(table.uri, "data").iterdir(), key=lambda path: path.stat().st_mtime_ns)
 
 
-def test_a_file_that_was_cut_off_meanwhile_is_an_error(table):
+@pytest.fixture(params=["one by one", "to one buffer"])
+def read_again(request, table):
+    """Find the values of all rows and read them, and give what reads them once more."""
     snapshot, ids = table.snapshot(), np.arange(120, dtype=np.uint64)
-    addresses = reads.row_addresses(snapshot, ids)
-    where = Places(snapshot, "image")
-    where.read(ids, addresses)
+    located = Places(snapshot, "image").locate(ids, reads.row_addresses(snapshot, ids))
+
+    def read():
+        if request.param == "one by one":
+            return located.values(np.arange(120))
+        return located.array(pa.large_binary()).to_pylist()
+
+    assert read() == by_lance(table, ids)
+    return read
+
+
+def test_a_file_that_was_cut_off_meanwhile_is_an_error(table, read_again):
     os.truncate(data_file(table), 100_000)
     with pytest.raises(CorruptTableError, match=r"ends at byte 100000"):
-        where.read(ids, addresses)
+        read_again()
 
 
-def test_a_file_whose_bytes_changed_is_an_error(table):
-    snapshot, ids = table.snapshot(), np.arange(120, dtype=np.uint64)
-    addresses = reads.row_addresses(snapshot, ids)
-    where = Places(snapshot, "image")
-    where.read(ids, addresses)
+def test_a_file_whose_bytes_changed_is_an_error(table, read_again):
     with data_file(table).open("r+b") as file:
         file.write(bytes(300_000))
     with pytest.raises(CorruptTableError, match=r"has no value of \d+ bytes at byte"):
-        where.read(ids, addresses)
+        read_again()
+
+
+def test_a_file_that_is_gone_and_not_held_open_any_more_is_an_error(table):
+    snapshot, ids = table.snapshot(), np.arange(120, dtype=np.uint64)
+    located = Places(snapshot, "image").locate(ids, reads.row_addresses(snapshot, ids))
+    assert located is not None
+    data_file(table).unlink()
+    with pytest.raises(CorruptTableError, match=r"is gone; restore it"):
+        replace(located, opened=DataFile).values(np.arange(120))
 
 
 def test_a_file_of_another_size_than_the_table_says_is_lances(table):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import lakehouse as lh
-from lakehouse.errors import MediaError, QueryError
+from lakehouse.errors import InvalidArgumentError, MediaError, QueryError
 from lakehouse.media.codecs import encode_image
 from lakehouse.media.phash import phash
 from lakehouse.schema import Column, Schema
@@ -169,15 +169,32 @@ def test_videos_tell_what_they_are_and_give_frames(tmp_path):
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(frame))), np.asarray(handle.frame_at(0.5)))
 
 
+def test_what_a_medium_does_not_have_is_null_and_counted_or_ends_a_strict_statement(tmp_path):
+    lake = lh.connect(tmp_path / "lake")
+    clips = [{"v": video(num_frames=n, fps=10), "i": picture(), "px": px} for n, px in [(5, 0), (20, 16)]]
+    asked = "SELECT frame_at(v, 1.5) IS NULL, thumbnail(i, px) IS NULL FROM clips ORDER BY px"
+    result = lake.sql(asked, tables={"clips": clips})
+    assert result.fetchall() == [(True, True), (False, False)]
+    assert {row["function"]: row["num_failed"] for row in result.errors().to_pylist()} == {
+        "frame_at": 1,
+        "thumbnail": 1,
+    }
+    with pytest.raises(InvalidArgumentError, match="the video has 0 s to 0.5 s.*strict"):
+        lake.sql("SELECT frame_at(v, 1.5) FROM clips", tables={"clips": clips}, strict=True).arrow()
+
+
 @pytest.mark.parametrize(
     ("call", "word"),
     [
         ("image_width()", "takes a column of images"),
         ("image_width(image, 3)", "takes a column of images"),
-        ("thumbnail(image, 3, 4)", "if you like, one value"),
+        ("thumbnail(image, 3, 4)", "if you like, one number"),
         ("thumbnail(image, max_px := 3)", "by position"),
-        ("frame_at(image)", "one value"),
+        ("frame_at(image)", "one number"),
         ("image_width(score)", "no medium"),
+        ("image_width(id)", "no medium"),
+        ("thumbnail(image, 'a')", "takes a number"),
+        ("audio_duration_s(image)", "column of images"),
     ],
 )
 def test_a_call_that_means_nothing_says_how_it_goes(media, call, word):

@@ -2,6 +2,8 @@
 
 import datetime as dt
 
+import duckdb
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -207,6 +209,24 @@ def test_what_is_no_table_is_not_handed_in(small):
         small.sql("SELECT * FROM labels", tables={"labels": 3})
 
 
+def test_what_has_no_name_is_not_handed_in(small):
+    for handed in (pd.DataFrame({"a": [1]}), [("labels", pa.table({"a": [1]}))]):
+        with pytest.raises(InvalidArgumentError, match="tables={'name'"):
+            small.sql("SELECT * FROM labels", tables=handed)
+
+
+def test_a_frame_that_arrow_does_not_take_is_named_with_its_column(small):
+    with pytest.raises(InvalidArgumentError, match="'labels'.*DataFrame.*column a"):
+        small.sql("SELECT * FROM labels", tables={"labels": pd.DataFrame({"a": [1, "x"]})})
+
+
+def test_a_relation_of_another_duckdb_and_a_union_are_handed_in(small):
+    relation = duckdb.connect().sql("SELECT 7 AS a, union_value(n := 8) AS u")
+    both = {"relation": relation, "labels": relation.to_arrow_table()}
+    asked = "SELECT r.a, r.u, l.u FROM relation r JOIN labels l USING (a)"
+    assert small.sql(asked, tables=both).fetchall() == [(7, 8, 8)]
+
+
 @pytest.mark.parametrize("statement", [3, None, b"SELECT 1"])
 def test_a_statement_is_text(small, statement):
     with pytest.raises(InvalidArgumentError, match="string"):
@@ -282,16 +302,17 @@ def test_a_text_that_is_asked_again_is_not_changed_by_its_first_answer(small):
 
 
 def test_only_so_many_texts_are_remembered():
-    from lakehouse.sql.statement.parsing import _KEPT, _Recent
+    from lakehouse.sql.recent import Recent
 
-    made, recent = [], _Recent()
+    most = 256
+    made, recent = [], Recent(most)
 
     def get(text):
         return recent.get(text, lambda: made.append(text) or f"made {text}")
 
-    for number in range(_KEPT + 1):
+    for number in range(most + 1):
         assert get(f"{number}") == f"made {number}"
     assert get("1") == "made 1"
-    assert len(made) == _KEPT + 1
+    assert len(made) == most + 1
     get("0")
     assert made[-1] == "0"

@@ -237,7 +237,7 @@ def answer(ask, statement, params):
         return "refused"
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(where=predicates())
 def test_lance_never_leaves_out_a_row_that_duckdb_keeps(anything, where):
     lake, connection = anything

@@ -106,6 +106,16 @@ def test_a_search_joins_groups_and_hides_its_row_ids(shop):
     assert near.fetchall() == [(1,)]
 
 
+def test_a_prefilter_knows_its_columns_by_an_alias_that_is_a_columns_name_too(shop):
+    lake, _, vectors = shop
+    search = "lance_vector_search('shop', 'embedding', $q, k := 5, prefilter := true)"
+    asked = f"SELECT split.id FROM {search} split JOIN shop USING (id) WHERE split.split = 'val' AND shop.id > 'k'"
+    alone = f"SELECT id FROM {search} WHERE split = 'val'"
+    assert sorted(lake.sql(asked, {"q": vectors[0]}).fetchall()) == sorted(
+        lake.sql(alone, {"q": vectors[0]}).fetchall()
+    )
+
+
 @pytest.mark.parametrize(
     ("call", "error", "word"),
     [
@@ -128,7 +138,14 @@ def test_a_search_joins_groups_and_hides_its_row_ids(shop):
             QueryError,
             "one SELECT",
         ),
-        ("lance_hybrid_search('shop', 'embedding', $q, 'caption', 'blue')", QueryError, "lance_hybrid_search"),
+        ("lance_vector_search('shop', 'embedding', (SELECT embedding FROM shop LIMIT 1))", QueryError, "a query.*[$]q"),
+        ("shop p, lance_vector_search('shop', 'embedding', p.embedding)", QueryError, r"column p\.embedding.*[$]q"),
+        ("lance_vector_search('shop', 'embedding', $q) AT (VERSION => 1)", QueryError, "takes no AT"),
+        (
+            "lance_hybrid_search('shop', 'embedding', $q, 'caption', 'blue')",
+            QueryError,
+            "lance_hybrid_search.*not built yet",
+        ),
     ],
 )
 def test_a_call_that_cannot_be_answered_says_why(shop, call, error, word):

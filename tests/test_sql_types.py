@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 import lakehouse as lh
 from lakehouse import types
-from lakehouse.errors import LakehouseError
+from lakehouse.errors import BadRowsError, LakehouseError, QueryError, SchemaError
+from lakehouse.units import format_interval
 from tests.schema_strategies import arrow_types
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -193,6 +194,31 @@ def test_a_decimal_too_long_for_duckdb_is_text_with_every_digit(odd):
 
 def test_a_duration_is_an_interval(odd):
     assert odd.sql('SELECT epoch_us("for") FROM odd ORDER BY _rowid').fetchall() == [(86_400_000_001,), (None,), (0,)]
+
+
+def test_a_duration_comes_back_into_a_column_of_durations(odd):
+    again = odd.create_table("again", schema=pa.schema([("for", pa.duration("us"))]))
+    again.add(odd.sql('SELECT "for" FROM odd ORDER BY _rowid'))
+    assert again.to_arrow()["for"].equals(odd.open_table("odd").to_arrow()["for"])
+    with pytest.raises(BadRowsError, match="1 month is no duration"):
+        again.add(odd.sql('SELECT INTERVAL 1 MONTH AS "for"'))
+
+
+def test_an_interval_that_has_no_place_is_named_with_its_column(odd, tmp_path):
+    result = odd.sql('SELECT "for" FROM odd')
+    with pytest.raises(QueryError, match=r"'for' is .*Parquet.*epoch_us\(for\)"):
+        result.write_parquet(tmp_path / "x.parquet")
+    assert not (tmp_path / "x.parquet").exists()
+    with pytest.raises(SchemaError, match=r"'for' is .*Lance.*epoch_us\(for\)"):
+        odd.create_table("other", data=result)
+
+
+def test_an_interval_is_written_as_duckdb_writes_it(lake):
+    spans = ["14 months -3 days", "-13 months 1500 ms", "-1 us", "0 s", "1000 hours", "1 day 1 year 1 second"]
+    for interval, text in lake.sql(
+        "SELECT s::INTERVAL, s::INTERVAL::VARCHAR FROM unnest($s) t(s)", {"s": spans}
+    ).fetchall():
+        assert format_interval(*interval) == text
 
 
 def test_row_ids_and_addresses_are_there_when_they_are_named(lake):

@@ -68,6 +68,8 @@ def test_what_lances_parser_would_drop_is_refused(text):
         (("a = $x", {"x": {"b": 1}}), "type dict"),
         (("a IN $x", {"x": []}), "empty list"),
         (("a = $x", {"x": Decimal("NaN")}), "type Decimal"),
+        (5, "a pair"),
+        (("a = $x", 3), "a pair"),
     ],
 )
 def test_mistakes_are_named(where, message):
@@ -96,6 +98,28 @@ def test_any_name_can_be_quoted(lake):
     table.rename_column("x", name.replace("`", ""))
     assert table.count_rows(f"{quoted(table.schema.names[0])} = 1") == 1
     assert table.count_rows(any_of(table.schema.names[0], [1, 2, 3])) == 2
+
+
+def test_a_columns_name_in_the_quotes_of_a_word_is_refused_wherever_sql_is_taken(tmp_path):
+    """Lance reads a word there, `lake.sql` the column: rows that were never meant would be deleted."""
+    table = lh.connect(tmp_path / "own").create_table("t", data=[{"Group": "a", "x": 1}, {"Group": "b", "x": 7}])
+    table.add_columns({"y": "x * 2"})
+    where = "\"group\" = 'a'"
+    calls = (
+        lambda: table.delete(where),
+        lambda: table.update(where, {"x": 0}),
+        lambda: table.update(values_sql={"x": 'length("Group")'}),
+        lambda: table.add_columns({"z": 'length("Group")'}),
+        lambda: table.backfill("y", where=where, progress=False),
+        lambda: table.count_rows(where),
+        lambda: table.to_arrow(where=where),
+        lambda: table.search("a", "Group", where=where),
+        lambda: table.loader(columns=["x"], where=where),
+    )
+    for call in calls:
+        with pytest.raises(FilterError, match="`[Gg]roup` for the column"):
+            call()
+    assert table.count_rows('`Group` = "a" AND x = 1') == table.count_rows("Group = 'a'") == 1
 
 
 @pytest.mark.parametrize("behind", [" x < 9", ", 5", " LIMIT 0", ") OR (true", "; DROP", " -- all"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
@@ -119,6 +120,8 @@ def _cell(text: str) -> str:
 def _as_word(value: Any) -> str:
     if isinstance(value, bytes):
         return format_nbytes(len(value))
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     simple = plain(value)
     return simple if isinstance(simple, str) else json.dumps(simple, ensure_ascii=False)
 

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
+import pyarrow as pa
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as Grid
@@ -20,6 +21,7 @@ from rich.text import Text
 from lakehouse.display import format_nbytes, format_value
 from lakehouse.media import handles
 from lakehouse.progress import Progress, reporting_to
+from lakehouse.units import format_interval
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -176,6 +178,8 @@ def plain(value: Any) -> Any:
         return value.text()
     if isinstance(value, handles.Handle):
         return {"nbytes": value.nbytes}
+    if isinstance(value, pa.MonthDayNano):
+        return format_interval(*value)
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return str(value)

@@ -19,9 +19,10 @@ _INTRO = """\
 `lakehouse VERB LAKE[/TABLE][@VERSION] …`, a verb a call. `LAKE` is a folder or a URL (`s3://bucket/lake`), `@VERSION` a
 number or a tag; a table's name alone means a lake in the current folder.
 
-Results go to standard output, bars and errors to standard error. `--json` prints one JSON document, in which media are
-`{"nbytes": …}` and NaN is null. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the schema file and the table differ,
-130 stopped by Ctrl-C. `lakehouse --debug VERB …` shows where an error came from.
+Results go to standard output, bars and errors to standard error. `--json` prints one JSON document (a script of SQL one
+a statement), in which media are `{"nbytes": …}` and NaN and infinity are null. Exit codes: 0 done, 1 failed, 2 wrong
+usage, 3 the schema file and the table differ, 130 stopped by Ctrl-C. `lakehouse --debug VERB …` shows where an error
+came from.
 
 With `--json` the verbs that take long (`compact`, `feature backfill`, `feature add-from`) print JSON lines instead: one
 when a job begins, two a second at most while it runs, one when it ends or is stopped, and the result as the last one.

@@ -47,6 +47,9 @@ class Description:
         Runs of consecutive rows that all ranks together ask storage for in an epoch, and their bytes as stored.
     nbytes_held
         Bytes, as stored, of the rows that this rank mixes at once; decoded batches come on top.
+    nbytes_kept
+        Bytes, as stored, of the rows that this rank reads in the first epoch, once and in order, and keeps in memory
+        for all; 0 where rows are read when their batch comes.
     num_places, num_places_of_exact
         Places of the table, each as large as a block, that the rows of a global batch come from; and how many they
         would come from if every order were as likely as every other.
@@ -75,6 +78,7 @@ class Description:
     num_reads: int
     nbytes_read: int
     nbytes_held: int
+    nbytes_kept: int
     num_places: int
     num_places_of_exact: int
     label_entropy: float
@@ -90,7 +94,9 @@ class Description:
             "batches": f"{self.num_batches:,} of {self.global_batch_size:,} rows, {self._ranks()}, {self._last()}",
             "order": f"{self.shuffle} (version {self.order_version}{blocks}): {self.reason}",
             "reads": f"{self.num_reads:,} runs of rows and {format_nbytes(self.nbytes_read)} an epoch",
-            "memory": f"{format_nbytes(self.nbytes_held)} of rows on a rank, {self.plan_nbytes} bytes for the order",
+            "memory": f"{format_nbytes(self.nbytes_held)} of rows on a rank"
+            + (", kept for all epochs" if self.nbytes_kept else "")
+            + f", {self.plan_nbytes} bytes for the order",
             "mixing": f"batches from {self.num_places:,} places of the table ({self.num_places_of_exact:,} at random); "
             f"of {_LABELS} labels that lie together {self.label_entropy:.2f} bits ({self.label_entropy_of_exact:.2f})",
         }
@@ -112,6 +118,7 @@ def describe(source: Source, plan: Plan, rank: int, world_size: int) -> Descript
     num_rows = source.selection.num_rows if source.options.packing else plan.num_rows - plan.num_dropped
     held = plan.block_order.generation if plan.blocks else 1
     share = plan.global_batch_size // world_size * source.row_nbytes
+    kept = _kept_nbytes(source, plan, rank, world_size)
     return Description(
         table=source.table,
         uri=source.snapshot.uri,
@@ -129,14 +136,25 @@ def describe(source: Source, plan: Plan, rank: int, world_size: int) -> Descript
         num_batches=plan.num_batches(rank, world_size),
         num_dropped=plan.num_dropped,
         drop_last=plan.drop_last,
-        num_reads=_num_reads(source, plan, world_size, num_rows),
-        nbytes_read=round(num_rows * source.row_nbytes),
-        nbytes_held=round(min(HELD * max(held * share, MAX_NBYTES), plan.num_rows * source.row_nbytes)),
+        num_reads=world_size * _runs(source, kept) if kept else _num_reads(source, plan, world_size, num_rows),
+        nbytes_read=world_size * kept or round(num_rows * source.row_nbytes),
+        nbytes_kept=kept,
+        nbytes_held=kept or round(min(HELD * max(held * share, MAX_NBYTES), plan.num_rows * source.row_nbytes)),
         num_places=_places(plan),
         num_places_of_exact=round(_places_at_random(plan)),
         label_entropy=_entropy(plan),
         label_entropy_of_exact=_entropy_at_random(plan),
     )
+
+
+def _kept_nbytes(source: Source, plan: Plan, rank: int, world_size: int) -> int:
+    if not source.keeps(plan.num_batches(rank, world_size) * source.options.batch_size):
+        return 0
+    return round(max(source.options.num_workers, 1) * source.selection.num_rows * source.row_nbytes)
+
+
+def _runs(source: Source, nbytes: int) -> int:
+    return round(_broken(source, nbytes / MAX_NBYTES, source.selection.num_rows))
 
 
 def _places(plan: Plan) -> int:

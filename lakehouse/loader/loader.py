@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from lakehouse._lance import check_process
+from lakehouse.errors import InvalidArgumentError
 from lakehouse.loader import ranks, threads
 from lakehouse.loader.cursor import Cursor
 from lakehouse.loader.description import describe
@@ -55,7 +56,7 @@ class Loader:
     ColumnNotFoundError
         A column the table does not have.
     SchemaError
-        A column whose type has no form in a batch.
+        `decode` asks of a column what it is not.
     FilterError
         `where` does not parse.
     InvalidArgumentError
@@ -84,6 +85,8 @@ class Loader:
         options = options or LoaderOptions()
         rank, world_size, agree = ranks.agreement(snapshot, options)
         self._begin(Source.of(snapshot, options, agree, selection, remember=pin), rank, world_size, pin=pin)
+        if self._source.num_positions == 0 and rank == 0:
+            _logger.warning("no rows of %r, so there are no batches: %s", self._source.table, self._source.why_empty())
 
     def _begin(self, source: Source, rank: int, world_size: int, *, pin: bool) -> None:
         self._arrays = arrays_of_this_installation()
@@ -136,6 +139,18 @@ class Loader:
         """The words of each category column, by their codes."""
         return {column.name: column.values for column in self._source.columns if column.form is Form.CODES}
 
+    def __getitem__(self, index: object) -> Any:
+        """Refuse: torch's ``DataLoader`` asks for rows, and this gives batches.
+
+        Raises
+        ------
+        InvalidArgumentError
+        """
+        raise InvalidArgumentError(
+            "a loader has no rows by number and needs no DataLoader around it: write `for batch in loader`; torch's "
+            "takes t.torch_iterable(…), or t.torch_dataset(…) with t.batch_sampler(…)"
+        )
+
     def __iter__(self) -> Iterator[Any]:
         check_process()
         epoch, first = self._cursor.begin(len(self._plan(0)))
@@ -176,12 +191,16 @@ class Loader:
     def set_epoch(self, epoch: int) -> None:
         """Name the epoch of the next iteration; without it each one takes the next.
 
+        Of an iteration of another epoch that is under way, what is received is no longer counted.
+
         Raises
         ------
         InvalidArgumentError
             `epoch` is no whole number of 0 or more.
         """
-        self._cursor.set_epoch(check_epoch(epoch))
+        if check_epoch(epoch) != self._cursor.epoch:
+            self._iteration = object()
+        self._cursor.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the consumer stands, the same on every rank: plain values, a few hundred bytes of JSON.
@@ -206,6 +225,7 @@ class Loader:
             if self._pins:
                 source.pin()
             self._source, self._processes = source, None
+        self._iteration = object()  # one that is under way is of what stood here before
         self._cursor.load(saved.epoch, saved.step)
 
     def describe(self) -> Description:
@@ -219,8 +239,8 @@ class Loader:
         rows     1,000 of ...
         batches  15 of 64 rows, 1 rank, the last 40 rows of each epoch dropped
         order    exact (version 1): every order is as likely as every other
-        reads    960 runs of rows and 7.68 kB an epoch
-        memory   8.00 kB of rows on a rank, 0 bytes for the order
+        reads    1 runs of rows and 8.00 kB an epoch
+        memory   8.00 kB of rows on a rank, kept for all epochs, 0 bytes for the order
         mixing   batches from 64 places of the table (64 at random); of 100 labels that lie together 5.52 bits (5.49)
         """
         return describe(self._source, self._plan(self._cursor.epoch), self._rank, self._world_size)

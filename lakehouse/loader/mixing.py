@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,7 +17,7 @@ from lakehouse.loader.order.schedule import Schedule
 from lakehouse.loader.state import LoaderState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from lakehouse.loader.forms.columns import Column
     from lakehouse.loader.mixed import Until
@@ -65,16 +65,23 @@ def mix(loaders: Loaders, *, seed: int = 0, until: Until = "first") -> Mix:
     >>> [int((batch["x"] < 0).sum()) for batch in mixed][:4]
     [2, 2, 2, 2]
     """
+    if isinstance(loaders, Loader) or not isinstance(loaders, Iterable):
+        raise InvalidArgumentError(
+            f"mix takes loaders with their weights, {{a: 0.7, b: 0.3}}, not a {type(loaders).__name__}"
+        )
     pairs = list(loaders.items() if isinstance(loaders, Mapping) else loaders)
     if not pairs:
         raise InvalidArgumentError("there is nothing to mix; give loaders with their weights: {a: 0.7, b: 0.3}")
-    for loader, weight in pairs:
+    for pair in pairs:
+        loader, weight = pair if isinstance(pair, tuple | list) and len(pair) == 2 else (pair, None)
         if not isinstance(loader, Loader) or isinstance(loader, Mix):
             raise InvalidArgumentError(
                 f"mix takes loaders of tables, not {type(loader).__name__}; give (loader, weight)"
             )
         if not isinstance(weight, int | float) or not 0 < weight < float("inf"):
-            raise InvalidArgumentError(f"the weight of {loader!r} is {weight!r}; it is a positive number")
+            raise InvalidArgumentError(
+                f"the weight of {loader!r} is {weight!r}; it is a positive number: {{a: 0.7, b: 0.3}}"
+            )
     if len({id(loader) for loader, _ in pairs}) < len(pairs):
         raise InvalidArgumentError("give each loader once; its weight says how much of it")
     check_seed(seed)
@@ -194,6 +201,7 @@ class Mix(Loader):
                 sources[-1].pin()
         if any(new is not old for new, old in zip(sources, self._source.sources, strict=True)):
             self._source, self._processes = replace(self._source, sources=tuple(sources)), None
+        self._iteration = object()  # as in `Loader`
         self._cursor.load(state["epoch"], state["num_batches"])
 
     def _state_of(self, source: Source) -> LoaderState:
@@ -270,7 +278,7 @@ def _check_same(first: Loader, other: Loader, name: str, mine: Any, theirs: Any)
 
 
 def _check_state(state: Mapping[str, Any], here: Mapping[str, Any], num_sources: int) -> None:
-    if state.get("format") != FORMAT or "sources" not in state:
+    if not isinstance(state, Mapping) or state.get("format") != FORMAT or "sources" not in state:
         raise InvalidArgumentError("this is no state of a mix; hand load_state_dict what state_dict() returned")
     for name, value in here.items():
         if state.get(name) != value:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from lakehouse.errors import InvalidArgumentError, closest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable
 
     from lakehouse.loader.forms.clips import Clip
     from lakehouse.loader.forms.packing import Packing
@@ -28,7 +29,7 @@ _SHUFFLES: dict[bool | str, Shuffle] = {
     "none": "none",
 }
 _MEMORY = "1GB"
-_UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_UNITS = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _MAX_SEED = (1 << 63) - 1
 _MAX_EPOCH = 1 << 62  # the ones after it are int64 as well
 
@@ -100,6 +101,11 @@ class LoaderOptions:
     ------
     InvalidArgumentError
         A value out of its range, or a choice that is not available yet.
+
+    Examples
+    --------
+    >>> LoaderOptions(batch_size=8, shuffle="block", shuffle_memory="500MB").batch_size
+    8
     """
 
     columns: Iterable[str] | None = None
@@ -123,9 +129,28 @@ class LoaderOptions:
     balance: str | None = None
     prefetch_batches: int = 4
 
+    @classmethod
+    def of(cls, **given: Any) -> LoaderOptions:
+        """Make a record of arguments that somebody else named.
+
+        Raises
+        ------
+        InvalidArgumentError
+            There is no such argument, or as above.
+        """
+        known = [each.name for each in fields(cls)]
+        if strange := [name for name in given if name not in known]:
+            raise InvalidArgumentError(
+                f"a loader has no argument {strange[0]!r}; it has {', '.join(known)}{closest(strange[0], known)}"
+            )
+        return cls(**given)
+
     def __post_init__(self) -> None:
         if isinstance(self.columns, str):
             raise InvalidArgumentError(f"columns is a list of names; write columns=[{self.columns!r}]")
+        if isinstance(self.columns, Iterable):
+            object.__setattr__(self, "columns", tuple(self.columns))
+        self._check_kinds()
         if self.columns is not None:
             object.__setattr__(self, "columns", tuple(dict.fromkeys(self.columns)))
         _whole("batch_size", self.batch_size, 1)
@@ -139,6 +164,23 @@ class LoaderOptions:
         _choice("on_missing", self.on_missing, get_args(OnMissing))
         self._check_draws()
         self._check_ranks()
+
+    def _check_kinds(self) -> None:
+        names = isinstance(self.columns, tuple) and self.columns and all(isinstance(name, str) for name in self.columns)
+        fits = {
+            "columns": (names, "a list of names, or None for all columns"),
+            "decode": (isinstance(self.decode, Mapping), "sizes by column: {'image': lh.Resize(224, 224)}"),
+            "packing": (hasattr(self.packing, "sequence_length"), "lh.Packing(column, sequence_length)"),
+            "progress": (isinstance(self.progress, bool), "True, False or None"),
+            "transform": (callable(self.transform), "a function of a row"),
+            "collate_fn": (callable(self.collate_fn), "a function of a list of rows"),
+            "weights": (isinstance(self.weights, str), "the name of a column"),
+            "balance": (isinstance(self.balance, str), "the name of a column"),
+        }
+        for name, (is_fit, form) in fits.items():
+            value = getattr(self, name)
+            if value is not None and not is_fit:
+                raise InvalidArgumentError(f"{name} is {value!r:.80}; give {form}")
 
     def _check_draws(self) -> None:
         given = [name for name in ("weights", "balance", "packing") if getattr(self, name) is not None]
@@ -191,7 +233,7 @@ class LoaderOptions:
         memory = _MEMORY if self.shuffle_memory is None else self.shuffle_memory
         if not isinstance(memory, str):
             return memory
-        found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kMGT]?B)", memory)
+        found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kKMGT]?B)", memory)
         if found is None:
             raise InvalidArgumentError(f"shuffle_memory is {memory!r}; give bytes, or write it like '500MB' or '2GB'")
         return int(float(found[1]) * _UNITS[found[2]])

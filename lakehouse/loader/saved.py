@@ -162,7 +162,7 @@ class SavedSelection:
                     f"from the table at its version: lake.open_table({self.table!r}, version={self.version}).loader(…)"
                 )
         frozen: dict[str, Any] = {name: getattr(self, name) for name in _FROZEN}
-        made = LoaderOptions(**{"shuffle": self.shuffle, "seed": self.seed, **options}, **frozen)
+        made = LoaderOptions.of(**{"shuffle": self.shuffle, "seed": self.seed, **options}, **frozen)
         is_drawn = made.weights is not None or made.balance is not None
         selection = None if is_drawn else self._selection  # what is drawn is found by the same filter again
         return Loader(self.snapshot(), made, pin=not self._read_only, selection=selection)

@@ -6,14 +6,19 @@ import _thread
 import atexit
 import weakref
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from lakehouse import reads
+import pyarrow.types as pat
+
+from lakehouse import reads, types
 from lakehouse.errors import LakehouseError
+from lakehouse.loader import threads
 from lakehouse.loader.batches.epoch import Epoch
+from lakehouse.loader.batches.kept import KEPT_NBYTES, Kept
+from lakehouse.loader.batches.reader import Reader
 from lakehouse.loader.batches.tokens import token_counts
 from lakehouse.loader.forms.columns import ROW_ID, Column, Form, check_decode, column_of
 from lakehouse.loader.forms.footprint import INDEX_NBYTES, read_nbytes, row_nbytes
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from lakehouse.loader.batches.reader import Rows
     from lakehouse.loader.forms.arrays import Arrays
     from lakehouse.loader.options import LoaderOptions
     from lakehouse.loader.ranks import Agree
@@ -39,10 +45,11 @@ if TYPE_CHECKING:
     from lakehouse.loader.rows.selection import Selection
     from lakehouse.loader.stats import Meter
     from lakehouse.location import Location
-    from lakehouse.reads import RowIds
     from lakehouse.snapshot import Snapshot
 
 __all__ = ["Source"]
+
+_WORTH_KEEPING = 8  # a row costs more than so many times as much by its id as in order
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +74,8 @@ class Source:
         A hash of the rows and of how often each comes.
     readiness
         What was found of the features that are needed, when the rows were chosen; None if none are.
+    is_as_stored
+        Whether the rows are known to be in the order of the table, each once.
     """
 
     lake: Location
@@ -79,6 +88,8 @@ class Source:
     draws: Draws | None = None
     digest: str = ""
     readiness: Readiness | None = None
+    is_as_stored: bool = False
+    _kept: list[Kept | None] = field(default_factory=list, init=False, repr=False)  # None: they were found not to fit
 
     @classmethod
     def of(
@@ -97,10 +108,12 @@ class Source:
         columns = _columns(snapshot, options)
         snapshot.columns([name for name in (options.weights, options.balance) if name is not None])
         asked = replace(_asked(columns, options), selection=selection, remember=remember)
-        return cls._of(agree(snapshot, asked) if agree else asked.lead(snapshot), columns, options)
+        chosen = agree(snapshot, asked) if agree else asked.lead(snapshot)
+        # One that was saved may have been drawn class by class.
+        return cls._of(chosen, columns, options, is_as_stored=selection is None and chosen.draws is None)
 
     @classmethod
-    def _of(cls, chosen: Chosen, columns: tuple[Column, ...], options: LoaderOptions) -> Source:
+    def _of(cls, chosen: Chosen, columns: tuple[Column, ...], options: LoaderOptions, *, is_as_stored: bool) -> Source:
         snapshot = chosen.snapshot
         source = cls(
             snapshot.lake,
@@ -112,6 +125,7 @@ class Source:
             draws=chosen.draws,
             digest=chosen.digest,
             readiness=chosen.readiness,
+            is_as_stored=is_as_stored,
         )
         source.__dict__["snapshot"] = snapshot  # what `snapshot` would open again
         return source
@@ -136,6 +150,16 @@ class Source:
             return 0
         return reads.count_rows(self.snapshot, self.options.where) - self.selection.num_rows
 
+    def why_empty(self) -> str:
+        """Say what leaves an epoch without rows."""
+        if self.selection.num_rows:
+            return "they hold fewer tokens than one sequence"
+        if self.num_left_out:
+            return f"on_missing='skip' leaves out the {self.num_left_out:,} that match"
+        if self.options.where is None:
+            return "the table is empty"
+        return f"where={self.options.where!r} matches none of {self.snapshot.num_rows:,}"
+
     def documents(self, plan: Plan) -> Documents | None:
         """Return what the sequences of an epoch are cut from, where tokens are packed."""
         packing, counts = self.options.packing, self._token_counts
@@ -148,11 +172,44 @@ class Source:
         packing = self.options.packing
         return None if packing is None else token_counts(self.snapshot, self.selection, packing)
 
-    def row_ids(self, ranks: npt.NDArray[np.int64], epoch: int) -> RowIds:
-        """Give the row id of each row of an epoch."""
-        if self.draws is not None:
-            ranks = self.draws.ranks(ranks, self.options.seed, epoch)
-        return self.selection.row_ids(ranks)
+    def ranks(self, rows: npt.NDArray[np.int64], epoch: int) -> npt.NDArray[np.int64]:
+        """Give the rank in the selection of each row of an epoch."""
+        return rows if self.draws is None else self.draws.ranks(rows, self.options.seed, epoch)
+
+    @cached_property
+    def is_whole_table(self) -> bool:
+        """Whether a row's rank is where it stands in the table, and no column of it is large."""
+        return self.is_as_stored and self._is_small and self.selection.num_rows == self.snapshot.num_rows
+
+    @cached_property
+    def _is_small(self) -> bool:
+        return all(column.name == ROW_ID or _is_small(column, self.snapshot) for column in self.columns)
+
+    def keeps(self, num_rows: int) -> bool:
+        """Whether a process that so many rows of an epoch are for keeps all rows in memory, as told by the footers."""
+        if self.options.order != "exact" or self.options.packing is not None or not self._is_small:
+            return False
+        num_processes = max(threads.num_workers(), self.options.num_workers)
+        num_in_all = self.selection.num_rows
+        return (
+            num_rows * _WORTH_KEEPING >= num_in_all and 0 < self.row_nbytes * num_in_all * num_processes <= KEPT_NBYTES
+        )
+
+    def kept(self, num_rows: int, meter: Meter) -> Kept | None:
+        """Give all rows from memory, where so many of them that are still to come are worth it."""
+        if not self._kept:
+            if not self.keeps(num_rows):
+                return None
+            reader = Reader(self.snapshot, self.columns, self._rows_of, meter)
+            kept = Kept.read(reader, self.columns, self.selection.num_rows, self.row_nbytes)
+            meter.add(nbytes_kept=kept.nbytes if kept else 0)
+            self._kept.append(kept)
+        return self._kept[0]
+
+    def _rows_of(self, batches: Sequence[npt.NDArray[np.int64]]) -> list[Rows]:
+        if self.is_whole_table:
+            return [range(int(batch[0]), int(batch[-1]) + 1) for batch in batches]
+        return [self.selection.row_ids(batch) for batch in batches]
 
     def part(self, plan: Plan, rank: int, world_size: int, arrays: Arrays, meter: Meter) -> Epoch:
         """Return the batches of one rank in one epoch."""
@@ -177,7 +234,8 @@ class Source:
         """Return the same choice of another version, of the rows with this digest if they can be found."""
         snapshot = open_snapshot(self.lake, self.table, version)
         columns = _columns(snapshot, self.options)
-        return Source._of(_asked(columns, self.options).again(snapshot, digest), columns, self.options)
+        chosen = _asked(columns, self.options).again(snapshot, digest)
+        return Source._of(chosen, columns, self.options, is_as_stored=chosen.draws is None)
 
     def ordered(self, world_size: int) -> Source:
         """Choose the blocks, if the order has any and they are not chosen, by what a row weighs and the memory.
@@ -224,7 +282,8 @@ class Source:
         """Pickle for a worker: functions of a notebook go along, and credentials into new processes only."""
         import cloudpickle
 
-        rest = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("lake", "options")}
+        given = [each.name for each in fields(self) if each.init and each.name not in ("lake", "options")]
+        rest = {name: getattr(self, name) for name in given}
         return _reopened, (self.lake.to_pickle(), cloudpickle.dumps(self.options), rest)
 
 
@@ -249,6 +308,14 @@ def _reopened(lake: Location, options: bytes, rest: dict[str, Any]) -> Source:
     import cloudpickle
 
     return Source(lake=lake, options=cloudpickle.loads(options), **rest)
+
+
+def _is_small(column: Column, snapshot: Snapshot) -> bool:
+    """Whether a column is read by Lance: pictures, videos and bytes may be read by their place in the file."""
+    if column.form is not Form.VALUES:
+        return column.form not in (Form.IMAGES, Form.CLIPS)
+    field = snapshot.schema.field(column.name)
+    return not (types.is_blob(field) or pat.is_binary(field.type) or pat.is_large_binary(field.type))
 
 
 def _asked(columns: Sequence[Column], options: LoaderOptions) -> Asked:

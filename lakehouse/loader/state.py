@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,6 @@ from lakehouse.loader.order.blocks import Blocks
 from lakehouse.loader.order.plan import ORDER_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from lakehouse.loader.order.plan import DropLast, Plan
     from lakehouse.loader.source import Source
 
@@ -20,6 +19,10 @@ __all__ = ["LoaderState"]
 
 FORMAT = 2
 """1 had neither blocks nor packing, and is read as a state without them."""
+_KINDS = {
+    **dict.fromkeys(("table", "uri", "selection", "shuffle"), str),
+    **dict.fromkeys(("version", "num_rows", "seed", "global_batch_size", "epoch", "num_samples"), int),
+}
 _DECIDING = ("global_batch_size", "shuffle", "seed", "drop_last", "packing")
 
 
@@ -85,6 +88,16 @@ class LoaderState:
         InvalidArgumentError
             It is none, or one of a newer release.
         """
+        if not isinstance(state, Mapping):
+            raise InvalidArgumentError(
+                f"this is no state of a loader: it is a {type(state).__name__}; hand load_state_dict what state_dict() "
+                "returned"
+            )
+        if wrong := [name for name, kind in _KINDS.items() if name in state and type(state[name]) is not kind]:
+            raise InvalidArgumentError(
+                f"this is no state of a loader: {wrong[0]} is {state[wrong[0]]!r}; hand load_state_dict what "
+                "state_dict() returned"
+            )
         format_, order = state.get("format", FORMAT), state.get("order", ORDER_VERSION)
         if format_ not in range(1, FORMAT + 1) or order != ORDER_VERSION:
             raise InvalidArgumentError(

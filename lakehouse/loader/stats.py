@@ -30,6 +30,8 @@ class LoaderStats:
         Clips whose video ended early: their last frame is repeated.
     num_reads, num_rows_read, nbytes_read
         Asked of storage, and the bytes of the cells that came back.
+    nbytes_kept
+        Bytes of the cells that are kept in memory for all epochs.
     num_queued, num_ready
         Batches under way when one was asked for, summed up over the batches, and those of them that lay ready; 0 where
         worker processes make them.
@@ -50,6 +52,7 @@ class LoaderStats:
     num_reads: int = 0
     num_rows_read: int = 0
     nbytes_read: int = 0
+    nbytes_kept: int = 0
     num_queued: int = 0
     num_ready: int = 0
     num_threads: int = 1
@@ -138,8 +141,8 @@ class Meter:
 
     def add_work(self, work: LoaderStats) -> None:
         """Add what was read and decoded elsewhere."""
-        names = ("num_bad_rows", "num_short_clips", "num_reads", "num_rows_read", "nbytes_read", "read_s", "decode_s")
-        self.add(**{name: getattr(work, name) for name in names})
+        names = ("num_bad_rows", "num_short_clips", "num_reads", "num_rows_read", "nbytes_read", "nbytes_kept")
+        self.add(**{name: getattr(work, name) for name in (*names, "read_s", "decode_s")})
 
     def stats(self) -> LoaderStats:
         """Return the sums so far."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from lakehouse.loader.stats import Meter
 
-__all__ = ["ROWS_PER_TASK", "Threads", "num_threads", "prefetched", "started"]
+__all__ = ["ROWS_PER_TASK", "Threads", "num_at_once", "num_threads", "num_workers", "prefetched", "started"]
 
 ROWS_PER_TASK = 8  # some milliseconds of decoding, against 50 µs to hand a task to a thread
 
@@ -25,13 +25,17 @@ _R = TypeVar("_R")
 
 def num_threads() -> int:
     """How many threads decode: the cores this process may use, shared with the ranks and workers beside it."""
-    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # as torchrun sets it
-    data = sys.modules.get("torch.utils.data")  # who has not imported it is no worker of it
-    worker = data.get_worker_info() if data else None
-    beside *= worker.num_workers if worker else 1
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) * num_workers()  # as torchrun sets it
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(1, cores // max(beside, 1))
+
+
+def num_workers() -> int:
+    """How many worker processes there are, if this is one of them; 1 if it is none."""
+    data = sys.modules.get("torch.utils.data")  # who has not imported it is no worker of it
+    worker = data.get_worker_info() if data else None
+    return worker.num_workers if worker else 1
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,20 @@ class _InPlace(Executor):
         return future
 
 
+def num_at_once(batch_size: int) -> int:
+    """How many batches are put together at a time where rows are decoded: what keeps those threads busy, and one more.
+
+    Each fills memory of its own, so four at a time instead of two held 60 MB more of 17 MB batches and were no faster.
+    """
+    return 1 + -(-num_threads() * ROWS_PER_TASK // batch_size)
+
+
 @contextmanager
-def started(prefetch_batches: int, batch_size: int = 1) -> Iterator[Threads]:
+def started(prefetch_batches: int, at_once: int = 1) -> Iterator[Threads]:
     """Start the pools and end them with what they have not begun; 0 batches ahead means no threads.
 
-    As many batches are put together at a time as keep the threads that decode busy, and one more: each fills memory
-    of its own, so four at a time instead of two held 60 MB more of 17 MB batches and were no faster.
+    One batch at a time is put together unless there is more to it than that: two threads that read or make Python's
+    values wait for each other at every one, at twice the CPU.
     """
     if prefetch_batches == 0:
         yield Threads(_InPlace(), _InPlace(), _InPlace())
@@ -84,7 +96,6 @@ def started(prefetch_batches: int, batch_size: int = 1) -> Iterator[Threads]:
 
         rows = pool(num_threads(), "rows")  # ended last: the others wait for it
         reads = pool(1, "reads")
-        at_once = 1 + -(-num_threads() * ROWS_PER_TASK // batch_size)
         yield Threads(reads, pool(min(prefetch_batches, at_once), "batches"), rows)
 
 

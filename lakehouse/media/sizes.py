@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from lakehouse import types
 from lakehouse.errors import ResourceLimitError, translated
 from lakehouse.media.blobs import blob_sizes
+from lakehouse.units import format_nbytes
 from lakehouse.where import quoted, render
 
 if TYPE_CHECKING:
@@ -125,9 +126,11 @@ def _check(
     }
     if sum(expected.values()) > limit:
         largest = max(expected, key=lambda name: expected[name])
+        rows = "one row holds" if num_rows == 1 else f"{num_rows:,} rows hold"
+        fewer = "raise the limit" if num_rows == 1 else "read fewer rows, or stream it in batches"
         raise ResourceLimitError(
-            f"{num_rows} rows hold about {sum(expected.values()) / 1e9:.3g} GB of media, most of it in {largest!r}, "
-            f"over max_media_nbytes ({limit / 1e9:.3g} GB); leave it out, read fewer rows, or stream it in batches"
+            f"{rows} about {format_nbytes(sum(expected.values()))} of media, most of it in {largest!r}, "
+            f"over max_media_nbytes ({format_nbytes(limit)}); leave it out, {fewer}"
         )
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["thumbnail"]
 
+_WEBP_PX = 16_383  # the longest side that the format has
+
 
 def thumbnail(image: bytes | Image.Image, max_px: int = 256, *, max_nbytes: int = 24_000) -> bytes:
     """Make a small upright WebP picture.
@@ -22,15 +24,20 @@ def thumbnail(image: bytes | Image.Image, max_px: int = 256, *, max_nbytes: int 
     image
         A file's bytes, or decoded pixels.
     max_px
-        Longest side.
+        Longest side, at least 1.
     max_nbytes
         Quality, then size, are lowered until it fits.
 
     Raises
     ------
+    InvalidArgumentError
+        `max_px` is below 1.
     MediaError
         As `decode_image`.
     """
+    if not max_px >= 1:
+        raise InvalidArgumentError(f"no picture of at most {max_px} px a side; the least is 1")
+    max_px = int(min(max_px, _WEBP_PX))
     if isinstance(image, bytes):
         file = opened(image, MAX_IMAGE_PIXELS)
         file.draft("RGB", (2 * max_px, 2 * max_px))  # JPEG can decode at 1/2, 1/4, 1/8: many times faster

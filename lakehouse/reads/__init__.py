@@ -6,18 +6,22 @@ and every read counts what came back.
 """
 
 from lakehouse.media.sizes import MAX_MEDIA_NBYTES, column_nbytes, rows_per_batch
-from lakehouse.reads.points import get, head, sample, take, take_row_ids
+from lakehouse.reads.located import Located
+from lakehouse.reads.points import get, head, locate_row_ids, sample, take, take_row_ids
 from lakehouse.reads.rowids import ROW_ID, RowIds, row_addresses, row_ids, row_ids_at, row_ids_of_keys
 from lakehouse.reads.scans import count_rows, scan, scan_fragment, to_table
+from lakehouse.reads.stretches import stretch
 
 __all__ = [
     "MAX_MEDIA_NBYTES",
     "ROW_ID",
+    "Located",
     "RowIds",
     "column_nbytes",
     "count_rows",
     "get",
     "head",
+    "locate_row_ids",
     "row_addresses",
     "row_ids",
     "row_ids_at",
@@ -26,6 +30,7 @@ __all__ = [
     "sample",
     "scan",
     "scan_fragment",
+    "stretch",
     "take",
     "take_row_ids",
     "to_table",

@@ -42,13 +42,18 @@ class DataFile:
 
     Raises
     ------
+    CorruptTableError
+        It is gone.
     OSError
         It cannot be opened.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise self.damaged("is gone") from error
         weakref.finalize(self, os.close, self._descriptor)
 
     @property
@@ -66,7 +71,30 @@ class DataFile:
         """
         wanted, read = sum(map(len, buffers)), os.preadv(self._descriptor, buffers, position)
         if read != wanted:
-            raise self.damaged(f"ends at byte {position + read}, in the middle of a page")
+            raise self._ends(position + read)
+
+    def value(self, position: int, prefix_nbytes: int, nbytes: int) -> bytes:
+        """Read the value that stands at a position behind its length.
+
+        Raises
+        ------
+        CorruptTableError
+            The file ends before, or another length stands there.
+        """
+        length = os.pread(self._descriptor, prefix_nbytes, position)
+        value = os.pread(self._descriptor, nbytes, position + prefix_nbytes)
+        if len(length) + len(value) != prefix_nbytes + nbytes:
+            raise self._ends(position + len(length) + len(value))
+        if int.from_bytes(length, "little") != nbytes:
+            raise self.no_value(position, nbytes)
+        return value
+
+    def _ends(self, position: int) -> CorruptTableError:
+        return self.damaged(f"ends at byte {position}, in the middle of a page")
+
+    def no_value(self, position: int, nbytes: int) -> CorruptTableError:
+        """Return the error to raise where another length stands."""
+        return self.damaged(f"has no value of {nbytes} bytes at byte {position}")
 
     def damaged(self, how: str) -> CorruptTableError:
         """Return the error to raise."""

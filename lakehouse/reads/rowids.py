@@ -27,7 +27,8 @@ _row_ids: WeakKeyDictionary[Snapshot, dict[int, RowIds]] = WeakKeyDictionary()
 def row_ids(snapshot: Snapshot, where: Where | None = None) -> RowIds:
     """Return the ids of the rows that match, in table order; uint64, shape ``(num_rows,)``."""
     with translated(f"selecting rows of {snapshot.name!r}" + (f" where {where!r}" if where else "")):
-        table = snapshot.dataset.scanner(columns=[], filter=render(where), with_row_id=True).to_table()
+        predicate = render(where, snapshot.schema.names)
+        table = snapshot.dataset.scanner(columns=[], filter=predicate, with_row_id=True).to_table()
     return np.asarray(table[ROW_ID], dtype=np.uint64)
 
 

@@ -57,7 +57,7 @@ def scan(
     with translated(f"scanning {snapshot.name!r}" + (f" where {where!r}" if where else "")):
         batches = snapshot.dataset.scanner(
             columns=names,
-            filter=render(where),
+            filter=render(where, snapshot.schema.names),
             with_row_id=with_row_id or not names,
             with_row_address=with_row_address,
             batch_size=rows,
@@ -113,7 +113,7 @@ def count_rows(snapshot: Snapshot, where: Where | None = None) -> int:
     if where is None:
         return snapshot.num_rows
     with translated(f"counting rows of {snapshot.name!r} where {where!r}"):
-        return int(snapshot.dataset.count_rows(filter=render(where)))
+        return int(snapshot.dataset.count_rows(filter=render(where, snapshot.schema.names)))
 
 
 def schema_of(snapshot: Snapshot, names: Sequence[str]) -> pa.Schema:

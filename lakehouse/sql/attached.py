@@ -121,7 +121,7 @@ def _called(calls: Calls, name: str, *columns: Any) -> pa.Array:
     media, *arguments = columns
     whole = media.combine_chunks() if isinstance(media, pa.ChunkedArray) else media
     before = calls.errors().num_rows
-    values = calls.compute(name, whole, [column.to_pylist() for column in arguments])
+    values = calls.compute(name, whole, arguments)
     for failed in calls.errors().to_pylist()[before:]:
         logger.warning("%s(): %s; this value and others that fail are NULL", failed["function"], failed["message"])
     return values

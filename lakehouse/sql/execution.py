@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import weakref
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,19 +14,21 @@ import pyarrow as pa
 from lakehouse.errors import LakehouseError, QueryError, ResourceLimitError, translate, translated
 from lakehouse.sql.scans.dataset import SnapshotDataset
 from lakehouse.sql.scans.searches import SearchDataset
+from lakehouse.sql.sources import Sources
 from lakehouse.sql.watch import Watch, pressed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import duckdb
 
     from lakehouse.sql.functions import Calls
     from lakehouse.sql.scans.carried import Carried
+    from lakehouse.sql.sources import Ask
 
 __all__ = ["Execution", "Question"]
 
-_BATCH_ROWS = 131_072  # 64 of DuckDB's vectors: few hand-overs, a few MB of plain columns
+_TOGETHER_S = 0.02  # what is computed within it is handed over at once, where all rows are waited for
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +54,8 @@ class Question:
     progress
         None: a bar on a terminal, a log line a minute elsewhere, once it takes long; False for none.
     before
-        Runs just before the statement, on its cursor: leaves rows of a table out by the keys of a small one.
+        Called just before the statement runs, with what answers other statements over the same tables: leaves rows of
+        a table out by the keys of a small one.
     """
 
     asked: str
@@ -62,7 +66,7 @@ class Question:
     calls: Calls | None = None
     timeout_s: float | None = None
     progress: bool | None = None
-    before: Callable[[duckdb.DuckDBPyConnection], None] | None = None
+    before: Callable[[Ask], None] | None = None
 
     def nbytes_read(self) -> int:
         """Return how much Lance read by the handles of these tables, ever."""
@@ -89,12 +93,16 @@ class _Held:
     """DuckDB's objects, apart from what may outlive them."""
 
     def __init__(
-        self, question: Question, cursor: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation
+        self,
+        question: Question,
+        sources: Sources,
+        relation: duckdb.DuckDBPyRelation | None,
     ) -> None:
         self._question = question
-        self._cursor: duckdb.DuckDBPyConnection | None = cursor
-        self.relation: duckdb.DuckDBPyRelation | None = relation
+        self._sources: Sources | None = sources
+        self._relation = relation
         self.reader: pa.RecordBatchReader | None = None
+        self.ended = False
         before = question.nbytes_read()
         self.watch = Watch(
             question.asked,
@@ -107,32 +115,64 @@ class _Held:
     def let_go(self) -> None:
         self.watch.end(self._close)
 
-    def start(self, relation: duckdb.DuckDBPyRelation) -> tuple[pa.Schema, pa.RecordBatch | None]:
-        """Begin, and return the first batch: a small answer takes one hand-over between threads."""
-        if self._question.before is not None and self._cursor is not None:
-            self._question.before(self._cursor)
-        self.reader = relation.to_arrow_reader(_BATCH_ROWS)
-        return self.reader.schema, self.next()
+    @property
+    def sources(self) -> Sources:
+        """The tables."""
+        if self._sources is None:
+            raise QueryError("this result was closed before its rows were fetched; ask lake.sql(…) again")
+        return self._sources
 
-    def next(self) -> pa.RecordBatch | None:
-        """Return the next batch, None after the last."""
-        return next(self.reader, None) if self.reader is not None else None
+    @property
+    def relation(self) -> duckdb.DuckDBPyRelation:
+        """The statement, bound."""
+        if self._relation is None:
+            self._relation = self.sources.ask(self._question.text, self._question.params)
+        return self._relation
+
+    def start(self, sources: Sources, together_s: float) -> tuple[pa.Schema, list[pa.RecordBatch]]:
+        """Begin, and return the first batches: a small answer takes one hand-over between threads."""
+        if self._question.before is not None:
+            self._question.before(sources.ask)
+        self.reader = sources.run(self._question.text, self._question.params)
+        return self.reader.schema, self.next(together_s)
+
+    def next(self, together_s: float) -> list[pa.RecordBatch]:
+        """Return the next rows, and more that come soon after them; none after the last."""
+        found: list[pa.RecordBatch] = []
+        end = time.monotonic() + together_s
+        while self.reader is not None and (not found or time.monotonic() < end):
+            batch = next(self.reader, None)
+            if batch is None:
+                self.ended = True
+                break
+            found += [batch] if batch.num_rows else []
+        return found
 
     def _interrupt(self) -> None:
         self._question.interrupt()
-        if self._cursor is not None:
-            self._cursor.interrupt()
+        if self._sources is not None:
+            self._sources.cursor.interrupt()
 
     def _close(self) -> None:
         if self.reader is not None:
             self.reader.close()
-        if self._cursor is not None:
-            self._cursor.close()
-        self._cursor = self.relation = self.reader = None
+        if self._sources is not None:
+            self._sources.cursor.close()
+        self._sources = self._relation = self.reader = None
 
 
 class Execution:
     """A statement bound on a cursor, which it owns.
+
+    Parameters
+    ----------
+    cursor
+        The cursor.
+    question
+        The statement.
+    kinds
+        DuckDB's names of its columns' types, if it was bound before, over the same versions; to bind it again would
+        tell nothing new.
 
     Raises
     ------
@@ -140,15 +180,21 @@ class Execution:
         The statement names what is not there, or its types do not fit.
     """
 
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, question: Question) -> None:
+    def __init__(
+        self, cursor: duckdb.DuckDBPyConnection, question: Question, kinds: Sequence[str] | None = None
+    ) -> None:
         self._question = question
+        relation = None
         with self._errors():
-            _register(cursor, question)
-            relation = cursor.sql(question.text, params=dict(question.params))
+            sources = Sources(cursor, question.tables)
+            if kinds is None:
+                relation = sources.ask(question.text, question.params)
+                kinds = [str(kind) for kind in relation.types]
+        self.kinds: Sequence[str] = kinds
         # Its 128-bit integers, which sum() gives, come as decimals in Arrow; the places tell them apart.
-        self.hugeints = [at for at, kind in enumerate(relation.types) if str(kind) in ("HUGEINT", "UHUGEINT")]
+        self.hugeints = [at for at, kind in enumerate(self.kinds) if kind in ("HUGEINT", "UHUGEINT")]
         # DuckDB complains about whatever of it is alive at exit, even in a stream that is only half read.
-        self._held = _Held(question, cursor, relation)
+        self._held = _Held(question, sources, relation)
         self.close = weakref.finalize(self, self._held.let_go)
 
     @property
@@ -156,24 +202,18 @@ class Execution:
         """What is answered."""
         return self._question
 
-    @property
-    def _relation(self) -> duckdb.DuckDBPyRelation:
-        if self._held.relation is None:
-            raise QueryError("this result was closed before its rows were fetched; ask lake.sql(…) again")
-        return self._held.relation
-
     def hands_media_through(self) -> bool:
         """Whether media that travel as row ids come out as such, not inside of something computed."""
         whole = {f'STRUCT("{name}" UBIGINT)' for name in self._question.carried}
-        kinds = [str(kind) for kind in self._relation.types]
-        return all(kind in whole or not any(name in kind for name in self._question.carried) for kind in kinds)
+        return all(kind in whole or not any(name in kind for name in self._question.carried) for kind in self.kinds)
 
     def schema(self) -> pa.Schema:
         """Return the columns of the answer without computing it."""
         with self._errors():
-            schema = self._relation.limit(0).to_arrow_table().schema
+            relation = self._held.relation
+            schema = relation.limit(0).to_arrow_table().schema
         # LIMIT 0 makes a subquery, which gives two columns of one name different ones.
-        names = self._relation.columns
+        names = relation.columns
         return pa.schema([field.with_name(name) for field, name in zip(schema, names, strict=True)])
 
     def batches(self, *, waited_for: bool = False) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
@@ -184,34 +224,37 @@ class Execution:
         waited_for
             Whether somebody waits for all rows and wants to see how far they are; else only for the first.
         """
-        relation, watch = self._relation, self._held.watch
+        sources, watch = self._held.sources, self._held.watch
+        together_s = _TOGETHER_S if waited_for else 0.0
         try:
             with self._errors():
-                schema, first = watch.call(lambda: self._held.start(relation))
+                schema, first = watch.call(lambda: self._held.start(sources, together_s))
         except BaseException:
             self.close()
             raise
-        return schema, self._read(first, waited_for=waited_for)
+        return schema, self._read(first, together_s)
 
-    def _read(self, batch: pa.RecordBatch | None, *, waited_for: bool) -> Iterator[pa.RecordBatch]:
+    def _read(self, batches: list[pa.RecordBatch], together_s: float) -> Iterator[pa.RecordBatch]:
         watch = self._held.watch
         try:
-            while batch is not None:
-                if batch.num_rows:
+            while batches:
+                for batch in batches:
                     watch.count(batch.num_rows)
-                    if not waited_for:
+                    if not together_s:
                         watch.hide()
                     yield batch
+                if self._held.ended:
+                    return
                 with self._errors():
-                    batch = watch.call(self._held.next)
+                    batches = watch.call(lambda: self._held.next(together_s))
         finally:
             self.close()
 
     def explain(self, cursor: duckdb.DuckDBPyConnection) -> str:
         """Return DuckDB's plan, made on another cursor: this one may have rows under way."""
         with self._errors():
-            _register(cursor, self._question)
-            ((_, plan),) = cursor.execute(f"EXPLAIN {self._question.text}", dict(self._question.params)).fetchall()
+            sources = Sources(cursor, self._question.tables)
+            ((_, plan),) = sources.ask(f"EXPLAIN {self._question.text}", self._question.params).fetchall()
         return str(plan)
 
     @contextmanager
@@ -231,13 +274,6 @@ class Execution:
             raise _reworded(error, self._question) from error.__cause__
 
 
-def _register(cursor: duckdb.DuckDBPyConnection, question: Question) -> None:
-    from lakehouse.sql.scans.handover import handed_over  # needs DuckDB
-
-    for slot, table in question.tables.items():
-        cursor.register(slot, handed_over(table))
-
-
 # DuckDB's errors from an Arrow stream are an OSError or ArrowInvalid with DuckDB's words.
 _FROM_STREAM = re.compile(r"^(?:\w+: )?((?:[A-Z][\w-]+ )+Error): ", re.IGNORECASE)
 _FROM_TABLE = re.compile(r"reading the stream registered as '(\w+)' failed: (?:\w+: )?(.*)", re.DOTALL)
@@ -246,7 +282,9 @@ _ADVICE = re.compile(r"\n\n(?:LINE \d|Possible solutions|See also).*", re.DOTALL
 
 def _reworded(error: LakehouseError, question: Question) -> LakehouseError:
     cause = error.__cause__
-    text = str(cause) if cause is not None else str(error)
+    if cause is None:  # ours, of the clock, say
+        return error
+    text = str(cause)
     if found := _FROM_TABLE.search(text):
         table = question.tables.get(found[1])
         name = repr(table.name) if isinstance(table, SnapshotDataset | SearchDataset) else "a table of tables="

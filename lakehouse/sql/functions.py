@@ -7,11 +7,8 @@ call in a statement is marked with a key, by which DuckDB's one registered funct
 
 from __future__ import annotations
 
-import hashlib
-import io
 import secrets
 from collections import Counter
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakValueDictionary
@@ -21,15 +18,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse import types
-from lakehouse.errors import LakehouseError, MediaError, QueryError
-from lakehouse.media import handles, phash, sizes, thumbnails
+from lakehouse.errors import InvalidArgumentError, LakehouseError, MediaError, QueryError
+from lakehouse.media import handles, sizes
 from lakehouse.media.blobs import MediaBatch
 from lakehouse.sql.fetching import FETCHES, as_returned, fetched
+from lakehouse.sql.media_functions import FUNCTIONS, check_types
 from lakehouse.sql.scans.carried import carried_by
-from lakehouse.sql.statement.syntax import walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import duckdb
 
@@ -42,71 +39,12 @@ __all__ = ["ERRORS", "FUNCTIONS", "OWN", "Calls", "calls_in", "mark", "register"
 ERRORS = pa.schema([("function", pa.string()), ("num_failed", pa.int64()), ("message", pa.string())])
 
 
-@dataclass(frozen=True)
-class Function:
-    """A function of one medium.
-
-    Parameters
-    ----------
-    kind
-        The kind of handle it takes.
-    returns
-        Its type in DuckDB.
-    arrow
-        The same in Arrow.
-    compute
-        Takes a handle and the further arguments, whose number lies between `least` and `most`.
-    """
-
-    kind: str
-    returns: str
-    arrow: pa.DataType
-    compute: Callable[..., Any]
-    least: int = 0
-    most: int = 0
-
-
-def _of_info(kind: str, name: str, returns: str, arrow: pa.DataType) -> Function:
-    return Function(kind, returns, arrow, lambda medium: getattr(medium.info, name))
-
-
-def _thumbnail(image: handles.Image, max_px: int = 256) -> bytes:
-    return thumbnails.thumbnail(image.read(), int(max_px))
-
-
-def _frame_at(video: handles.Video, t_s: float) -> bytes:
-    buffer = io.BytesIO()
-    video.frame_at(float(t_s)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-FUNCTIONS: Mapping[str, Function] = {
-    "image_width": _of_info("image", "width_px", "INTEGER", pa.int32()),
-    "image_height": _of_info("image", "height_px", "INTEGER", pa.int32()),
-    "image_format": _of_info("image", "format", "VARCHAR", pa.string()),
-    "video_width": _of_info("video", "width_px", "INTEGER", pa.int32()),
-    "video_height": _of_info("video", "height_px", "INTEGER", pa.int32()),
-    "video_duration_s": _of_info("video", "duration_s", "DOUBLE", pa.float64()),
-    "video_fps": _of_info("video", "fps", "DOUBLE", pa.float64()),
-    "video_codec": _of_info("video", "codec", "VARCHAR", pa.string()),
-    "audio_duration_s": _of_info("audio", "duration_s", "DOUBLE", pa.float64()),
-    "audio_sample_rate_hz": _of_info("audio", "sample_rate_hz", "INTEGER", pa.int32()),
-    "thumbnail": Function("image", "BLOB", pa.binary(), _thumbnail, most=1),
-    "frame_at": Function("video", "BLOB", pa.binary(), _frame_at, least=1, most=1),
-    "phash": Function("image", "UBIGINT", pa.uint64(), lambda image: phash.phash(image.read())),
-    "media_sha256": Function("blob", "VARCHAR", pa.string(), lambda medium: hashlib.sha256(medium.read()).hexdigest()),
-    "media_nbytes": Function("blob", "BIGINT", pa.int64(), lambda medium: medium.nbytes),
-    "media_bytes": Function("blob", "BLOB", pa.binary(), lambda medium: medium.read()),
-}
-"""By the name they are called by. `media_sha256` and `media_nbytes` are what DuckDB's own ``sha256`` and
-``octet_length`` become where they are called on a medium: the same answers, from late bytes or from none."""
-
 OWN = {"sha256": "media_sha256", "octet_length": "media_nbytes"}
 
 
-def calls_in(tree: Any) -> Iterator[Node]:
-    """Yield the calls of these functions in a tree."""
-    for node in walk(tree):
+def calls_in(nodes: Iterable[Node]) -> Iterator[Node]:
+    """Yield the calls of these functions among nodes."""
+    for node in nodes:
         if node.get("class") == "FUNCTION" and node["function_name"].lower() in FUNCTIONS:
             yield node
 
@@ -116,18 +54,18 @@ def takes_row_ids(name: str) -> bool:
     return name.lower() in FUNCTIONS or name in FETCHES
 
 
-def rename_own(statement: Node, columns: Iterable[Carried]) -> None:
+def rename_own(nodes: Iterable[Node], columns: Iterable[Carried]) -> None:
     """Put our functions in the place of DuckDB's where they are called on what is named like a media column.
 
     Parameters
     ----------
-    statement
-        The statement; it is changed.
+    nodes
+        The statement's nodes; they are changed.
     columns
         Columns of its tables.
     """
     media = {each.column.casefold() for each in columns if types.is_bytes_media(each.field)}
-    for node in walk(statement):
+    for node in nodes if media else ():
         if node.get("class") != "FUNCTION" or node["function_name"].lower() not in OWN or len(node["arguments"]) != 1:
             continue
         given = node["arguments"][0]["expression"]
@@ -136,7 +74,7 @@ def rename_own(statement: Node, columns: Iterable[Carried]) -> None:
             node["qualified_name"] = {"path": [node["function_name"]]}
 
 
-def mark(statement: Node, carried: Mapping[str, Carried], *, strict: bool) -> Calls | None:
+def mark(nodes: Iterable[Node], carried: Mapping[str, Carried], *, strict: bool) -> Calls | None:
     """Hand each call the key of its statement, as the last argument; None where there is no call.
 
     Raises
@@ -144,11 +82,9 @@ def mark(statement: Node, carried: Mapping[str, Carried], *, strict: bool) -> Ca
     QueryError
         A call has too few or too many arguments.
     """
-    nodes = [
-        each for each in walk(statement) if each.get("class") == "FUNCTION" and takes_row_ids(each["function_name"])
-    ]
-    calls = Calls(carried, strict=strict) if nodes else None
-    for node in nodes:
+    called = [each for each in nodes if each.get("class") == "FUNCTION" and takes_row_ids(each["function_name"])]
+    calls = Calls(carried, strict=strict) if called else None
+    for node in called:
         if node["function_name"] not in FETCHES:
             _check_arguments(node)
         literal = {"kind": "STRING", "text": calls.key if calls else ""}
@@ -162,7 +98,7 @@ def _check_arguments(call: Node) -> None:
     function = FUNCTIONS[name]
     if function.least < len(arguments) <= function.most + 1 and not any(each["name"] for each in arguments):
         return
-    more = {(0, 0): "", (0, 1): " and, if you like, one value", (1, 1): " and one value"}
+    more = {(0, 0): "", (0, 1): " and, if you like, one number", (1, 1): " and one number"}
     takes = more[function.least, function.most]
     raise QueryError(f"{name}() takes a column of {function.kind}s{takes}, by position")
 
@@ -198,13 +134,22 @@ class Calls:
         ]
         return pa.Table.from_pylist(rows, schema=ERRORS)
 
-    def compute(self, name: str, media: pa.Array, arguments: list[list[Any]]) -> pa.Array:
-        """Compute a function for one of DuckDB's batches, each distinct row of it once."""
+    def compute(self, name: str, media: pa.Array, arguments: Sequence[pa.Array]) -> pa.Array:
+        """Compute a function for one of DuckDB's batches, each distinct row of it once.
+
+        Raises
+        ------
+        QueryError
+            The column or an argument is not what the function takes.
+        MediaError, InvalidArgumentError
+            The statement is strict, and a medium does not decode or has not what is asked.
+        """
         source = carried_by(media.type, self._carried)
         if name in FETCHES:
             returned = FETCHES[name][1]
             return fetched(source, pc.struct_field(media, [0]), returned) if source else as_returned(media, returned)
         function = FUNCTIONS[name]
+        check_types(name, media, source, arguments)
         if source is not None:
             keys = pc.struct_field(media, [0])
             opened = _stored(source, function.kind, keys)
@@ -215,12 +160,13 @@ class Calls:
         for place, key in enumerate(keys.to_pylist()):
             if key is not None:
                 places.setdefault(key, []).append(place)
+        numbers = [column.to_pylist() for column in arguments]
         values: list[Any] = [None] * len(media)
         for key, medium in opened:
             for place in places[key]:
                 if self.stopped:  # by Ctrl-C or the clock; DuckDB looks for them between batches only
                     raise QueryError("stopped")
-                more = [column[place] for column in arguments]
+                more = [column[place] for column in numbers]
                 values[place] = None if None in more else self._one(name, medium, more, source)
         return pa.array(values, function.arrow)
 
@@ -229,8 +175,10 @@ class Calls:
             return FUNCTIONS[name].compute(medium, *more)
         except LakehouseError as error:
             where = f" of {source.snapshot.name!r}, column {source.column!r}" if source else ""
-            if self._strict or not isinstance(error, MediaError):
-                self.error = type(error)(f"{name}(){where}: {error}; without strict=True it would be NULL and counted")
+            by_row = isinstance(error, MediaError | InvalidArgumentError)
+            if self._strict or not by_row:
+                other = "; without strict=True it would be NULL and counted" if by_row else ""
+                self.error = type(error)(f"{name}(){where}: {error}{other}")
                 raise self.error from error
             self._failed[name] += 1
             self._told.setdefault(name, f"{where.removeprefix(' of ')}: {error}" if where else str(error))
@@ -251,12 +199,7 @@ def _stored(source: Carried, kind: str, keys: pa.Array) -> Iterator[tuple[int, h
 
 def _given(media: pa.Array, at: int, kind: str) -> handles.Handle:
     """Return the medium whose bytes stand in the statement itself, or come from ``tables=``."""
-    value = media[at].as_py()
-    if isinstance(value, str):
-        value = value.encode()
-    if not isinstance(value, bytes):
-        raise QueryError(f"a value of type {media.type} is no medium; media functions take columns of bytes")
-    return handles.handle(kind, handles.BytesSource(value))
+    return handles.handle(kind, handles.BytesSource(media[at].as_py()))
 
 
 def register(connection: duckdb.DuckDBPyConnection) -> None:
@@ -281,7 +224,7 @@ def _called(name: str, media: Any, *arguments: Any) -> pa.Array:
         raise QueryError(f"{name}() is called outside of a statement of lake.sql")
     whole = media.combine_chunks() if isinstance(media, pa.ChunkedArray) else media
     try:
-        return calls.compute(name, whole, [column.to_pylist() for column in given])
+        return calls.compute(name, whole, given)
     except LakehouseError as error:
         calls.error = error
         raise

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from lakehouse import types
 from lakehouse.errors import LakehouseError
-from lakehouse.units import format_nbytes
+from lakehouse.units import format_interval, format_nbytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,11 +73,14 @@ class Grid:
         cells = [[_text(value, field) for value in column] for column, field in self._columns()]
         names = [_one_line(name) for name in self.table.column_names]
         widths = [max(map(cell_len, (name, *column))) for name, column in zip(names, cells, strict=True)]
-        narrow, kept = _fit(widths, console.width)
+        numbers = [_is_number(field) for field in self.table.schema]
+        least = [max(map(cell_len, column), default=0) * number for column, number in zip(cells, numbers, strict=True)]
+        most = _fit(widths, least, console.width)
+        kept = len(most)
         grid = Table()
-        for name, field in zip(names[:kept], self.table.schema, strict=False):
-            justify: Literal["left", "right"] = "right" if _is_number(field) else "left"
-            grid.add_column(Text(name), justify=justify, overflow="ellipsis", no_wrap=True, max_width=narrow)
+        for name, number, width in zip(names, numbers, most, strict=False):
+            justify: Literal["left", "right"] = "right" if number else "left"
+            grid.add_column(Text(name), justify=justify, overflow="ellipsis", no_wrap=True, max_width=width)
         for row in zip(*cells[:kept], strict=True):
             grid.add_row(*(Text(cell) for cell in row))  # Text: data must not be read as markup
         console.print(grid)
@@ -109,13 +112,14 @@ def _left_out(names: Sequence[str]) -> str:
     return f"; not shown for want of room: {', '.join(names)}" if names else ""
 
 
-def _fit(widths: Sequence[int], room: int) -> tuple[int, int]:
-    """Return how wide a column may be and how many there is room for: narrow ones before fewer."""
+def _fit(widths: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+    """Return how wide the columns are that there is room for: narrow ones before fewer, none below its least."""
     for narrow in (_MAX_CHARS, 40, 24, 16):
-        taken = list(accumulate((min(width, narrow) + 3 for width in widths), initial=1))
+        most = [max(min(width, narrow), low) for width, low in zip(widths, least, strict=True)]
+        taken = list(accumulate((width + 3 for width in most), initial=1))
         if taken[-1] <= room:
             break
-    return narrow, max(1, sum(each <= room for each in taken[1:]))
+    return most[: max(1, sum(each <= room for each in taken[1:]))]
 
 
 class _Pictures:
@@ -163,7 +167,8 @@ def _text(scalar: Any, field: pa.Field) -> str:
         if _is_bytes(field.type):
             return f"{types.media_kind(field) or 'bytes'} {format_nbytes(scalar.as_buffer().size)}"
         return _one_line(scalar.as_buffer()[: 4 * _MAX_CHARS].to_pybytes().decode(errors="ignore"))
-    return _one_line(str(scalar.as_py()))
+    value = scalar.as_py()
+    return _one_line(format_interval(*value) if isinstance(value, pa.MonthDayNano) else str(value))
 
 
 def _one_line(text: str) -> str:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
 
 from lakehouse.errors import InvalidArgumentError
 
 __all__ = ["SqlLimits"]
+
+_NEVER_NONE = ("temp_nbytes", "max_media_nbytes")
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,12 @@ class SqlLimits:
             "resident_nbytes": 0,
         }
         for name, smallest in least.items():
-            value = getattr(self, name)
-            if value is not None and value < smallest:
+            value: Any = getattr(self, name)
+            if value is None and name not in _NEVER_NONE:
+                continue
+            kind, what = (Real, "a number of seconds") if name == "timeout_s" else (Integral, "a whole number")
+            is_kind = isinstance(value, kind) and not isinstance(value, bool)
+            if not is_kind:
+                raise InvalidArgumentError(f"{name} is {value!r}; give {what}")
+            if not value >= smallest:  # NaN too
                 raise InvalidArgumentError(f"{name} is {value}; the least is {smallest}")

@@ -289,6 +289,8 @@ class Result:
 
         Raises
         ------
+        QueryError
+            Parquet has no such type as one of the columns.
         StorageError
             The file cannot be written.
 
@@ -301,6 +303,7 @@ class Result:
         """
         import pyarrow.parquet as pq
 
+        _check_parquet(self.schema)
         reader = self._stream("write_parquet", waited_for=True)
         where = f"writing {getattr(path, 'name', path)}"
         with translated(where), pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
@@ -323,6 +326,20 @@ class Result:
         """Read the media of the rows that are shown, and of no others."""
         rows = self._computed()
         return Grid(self._filled_in(rows.slice(0, max_rows)), rows.num_rows, self.errors().to_pylist())
+
+
+def _check_parquet(schema: pa.Schema) -> None:
+    """Name the column before anything is computed or written."""
+    import pyarrow.parquet as pq
+
+    for field in schema:
+        try:
+            pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([field])).close()
+        except pa.ArrowNotImplementedError as error:
+            other = f"epoch_us({field.name})" if pa.types.is_interval(field.type) else f"{field.name}::VARCHAR"
+            raise QueryError(
+                f"column {field.name!r} is {field.type}, which Parquet does not hold; select {other}"
+            ) from error
 
 
 def _as_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:

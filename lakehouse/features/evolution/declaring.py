@@ -109,5 +109,5 @@ def _expression_type(snapshot: Snapshot, schema: pa.Schema, expression: str, inp
                 f"memory://{uuid.uuid4().hex}",
                 data_storage_version=dataset.data_storage_version,
             )
-        projected = dataset.scanner(columns={"value": whole(expression)}).projected_schema
+        projected = dataset.scanner(columns={"value": whole(expression, schema.names)}).projected_schema
     return projected.field("value").type

@@ -27,6 +27,7 @@ from lakehouse.features.storing.checkpoints import Upkeep
 from lakehouse.leases import lease, leases_of
 from lakehouse.schema.lineage import Feature, dependents, owner_of
 from lakehouse.snapshot import Snapshot, open_snapshot
+from lakehouse.where import render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -198,6 +199,7 @@ def _made_by(
     snapshot: Snapshot, columns: str | Sequence[str] | None, udf: Given, options: Options
 ) -> dict[Feature, UDF | None]:
     """Choose the features and what makes them, and find out before anything is done whether all can be filled."""
+    render(options.where, snapshot.schema.names)
     wanted = resolve(snapshot, columns)
     given = _by_feature(snapshot, wanted, udf)
     made_by = {feature: function_of(feature, given.get(feature)) for feature in wanted}

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from lakehouse import reads
 from lakehouse.errors import DataError, InvalidArgumentError, LakehouseError, StorageError
 from lakehouse.loader.forms.collate import check_stacks, collate
-from lakehouse.loader.forms.columns import Form, gather, run_of
-from lakehouse.loader.forms.decoding import decoded
+from lakehouse.loader.forms.columns import Form, gather
+from lakehouse.loader.forms.decoding import HINT, decoded
 from lakehouse.loader.forms.packing import DOCUMENTS
+from lakehouse.loader.forms.room import room_for
 from lakehouse.loader.order.permutation import derive_key
 from lakehouse.loader.threads import ROWS_PER_TASK
 
@@ -25,18 +27,20 @@ if TYPE_CHECKING:
 
     from lakehouse.loader.batches.reader import Portion, RowBlock
     from lakehouse.loader.forms.arrays import Arrays
-    from lakehouse.loader.forms.columns import Column
+    from lakehouse.loader.forms.columns import Column, Index
     from lakehouse.loader.forms.packing import Documents
     from lakehouse.loader.options import LoaderOptions
     from lakehouse.loader.order.plan import Plan
     from lakehouse.loader.stats import Meter
 
-__all__ = ["Pipeline", "wants_rng"]
+__all__ = ["Pipeline", "has_rows_to_make", "wants_rng"]
 
 _T = TypeVar("_T")
+_MOST_TOLD = 5
 _MAX_SUBSTITUTES = 16  # a longer run of bad rows is no accident
 _FOR_TRANSFORMS, _FOR_CLIPS = 2, 10  # what a key is for; 1 and 3 to 6 are orders
 _MEDIA = (Form.IMAGES, Form.CLIPS)
+_NO_IDS = np.empty(0, np.uint64)
 _logger = logging.getLogger("lakehouse")
 
 
@@ -90,9 +94,11 @@ class Pipeline:
         self._row_at = row_at
         self._executor = executor
         self._meter = meter
-        self.by_row = bool(options.transform or options.collate_fn) or options.on_bad_rows != "raise"
+        self.by_row = _is_by_row(options)
+        self._names_rows = self.by_row or any(column.form in _MEDIA for column in self._columns)
         self._wants_rng = wants_rng(options.transform)
         self._ragged = {column.name for column in self._columns if column.form is Form.RAGGED}
+        self._num_told = 0
         self._changed: set[str] = set()  # of them, those that the transform makes something else of
 
     def batch(self, portion: Portion, *, mark_pads: bool) -> Any:
@@ -107,7 +113,7 @@ class Pipeline:
         """
         block, index = portion.rows()
         with self._meter.timed("decode_s"):
-            cells, ids = self._cells(block, index, portion.positions)
+            cells, ids = self._cells(block, index, portion.positions, named=self._names_rows)
         marks = {"_is_pad": portion.positions >= self._plan.num_rows} if mark_pads else {}
         if not self.by_row:
             return self._by_column(cells, ids, portion.positions) | self._wrapped(marks)
@@ -131,31 +137,38 @@ class Pipeline:
         return self._mended(found, positions)
 
     def _cells(
-        self, block: RowBlock, index: npt.NDArray[np.int64], positions: npt.NDArray[np.int64]
+        self, block: RowBlock, index: Index, positions: npt.NDArray[np.int64], *, named: bool = True
     ) -> tuple[dict[str, Any], npt.NDArray[np.uint64]]:
-        """Give the cells of each column, and what names their rows in messages."""
+        """Give the cells of each column, and what names their rows in messages, if one may be named."""
         if self._documents is None:
-            run = None if block.repeats else run_of(index)
-            cells = {column.name: self._gathered(column, block, index, run) for column in self._columns}
-            return cells, block.row_ids[index]
+            cells = {column.name: self._gathered(column, block, index) for column in self._columns}
+            return cells, block.row_ids[index] if named else _NO_IDS
         data = block.columns[self._columns[0].name]
-        cells = self._documents.cells(data, index, block.row_ids, positions)
+        cells = self._documents.cells(data, _numbers(index), block.row_ids, positions)
         return cells, cells[DOCUMENTS][:, 0].astype(np.uint64)
 
-    def _gathered(self, column: Column, block: RowBlock, index: npt.NDArray[np.int64], run: slice | None) -> Any:
+    def _gathered(self, column: Column, block: RowBlock, index: Index) -> Any:
         data = block.columns[column.name]
+        if isinstance(data, reads.Located):
+            return self._read(data, _numbers(index))
         try:
-            return gather(column, data, index, block.row_ids, run)
+            return gather(column, data, index, block.row_ids)
         except DataError:
             if self._options.on_bad_rows == "raise":
                 raise
         cells: list[Any] = []
-        for each in index:  # some of these rows are bad, and the others are not
+        for each in _numbers(index):  # some of these rows are bad, and the others are not
             try:
                 cells += list(gather(column, data, each[None], block.row_ids))
             except DataError as error:
                 cells.append(error)
         return cells
+
+    def _read(self, located: reads.Located, index: npt.NDArray[np.int64]) -> list[bytes]:
+        with self._meter.timed("read_s"):
+            values = located.values(index)
+        self._meter.add(nbytes_read=sum(map(len, values)))
+        return values
 
     def _by_column(
         self, cells: dict[str, Any], ids: npt.NDArray[np.uint64], positions: npt.NDArray[np.int64]
@@ -176,7 +189,7 @@ class Pipeline:
     ) -> dict[str, Any]:
         """Decode straight into the batch: pictures in a list first would lie in memory twice."""
         first = self._decoded(column, cells[0], int(ids[0]), int(positions[0]))
-        together = {key: _room(array, len(cells)) for key, array in first.items()}
+        together = {key: room_for(array, len(cells)) for key, array in first.items()}
 
         def place(i: int) -> None:
             arrays = self._decoded(column, cells[i], int(ids[i]), int(positions[i])) if i else first
@@ -252,27 +265,41 @@ class Pipeline:
             if not isinstance(row, _Bad):
                 mended.append(row)
                 continue
-            _logger.warning("bad row, row id %d: %s: %s", row.row_id, type(row.error).__name__, row.error)
+            self._tell(row)
             masked = self._options.on_bad_rows == "mask" and good
             mended.append(good[0] if masked else self._substitute(row, position))
         return mended, bad
+
+    def _tell(self, bad: _Bad) -> None:
+        """Log the first bad rows of an epoch: where one in a hundred is, there are thousands."""
+        self._num_told += 1
+        if self._num_told <= _MOST_TOLD:
+            text = str(bad.error).removesuffix(f"; {HINT}")
+            more = "; the next ones are counted in stats(), not logged" if self._num_told == _MOST_TOLD else ""
+            _logger.warning("bad row, row id %d: %s: %s%s", bad.row_id, type(bad.error).__name__, text, more)
 
     def _substitute(self, bad: _Bad, position: int) -> Mapping[str, Any]:
         """Take the next good row of the global order, whoever's it is: the same one on any topology."""
         for following in range(position + 1, position + 1 + _MAX_SUBSTITUTES):
             block = self._row_at(following)
-            cells, ids = self._cells(block, block.order, np.array([following]))
+            cells, ids = self._cells(block, block.index(0), np.array([following]))
             row = self._row(cells, 0, int(ids[0]), following)
             if not isinstance(row, _Bad):
                 return row
         raise bad.error
 
 
-def _room(first: npt.NDArray[Any], num_rows: int) -> npt.NDArray[Any]:
-    """Make an array for many of the first one's shape, each lying in memory as it does."""
-    axes = np.argsort([-stride for stride in first.strides], kind="stable")
-    room = np.empty((num_rows, *(first.shape[axis] for axis in axes)), first.dtype)
-    return room.transpose(0, *(np.argsort(axes) + 1))
+def _numbers(index: Index) -> npt.NDArray[np.int64]:
+    return np.arange(index.start, index.stop) if isinstance(index, slice) else index
+
+
+def has_rows_to_make(columns: Sequence[Column], options: LoaderOptions) -> bool:
+    """Whether rows are decoded or transformed one by one, in threads of their own."""
+    return _is_by_row(options) or any(column.form in _MEDIA for column in columns)
+
+
+def _is_by_row(options: LoaderOptions) -> bool:
+    return bool(options.transform or options.collate_fn) or options.on_bad_rows != "raise"
 
 
 def wants_rng(transform: Callable[..., Any] | None) -> bool:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from itertools import count
-from typing import TYPE_CHECKING, Any
+from itertools import accumulate, count
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from lakehouse import reads, types
-from lakehouse.loader.forms.columns import ROW_ID, Form
+from lakehouse.loader.forms.columns import ROW_ID, Form, numbers
 from lakehouse.media.blobs import MediaBatch
 
 if TYPE_CHECKING:
@@ -20,50 +20,56 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from lakehouse.loader.forms.columns import Column
+    from lakehouse.loader.forms.columns import Column, Index
     from lakehouse.loader.stats import Meter
+    from lakehouse.reads import RowIds
     from lakehouse.snapshot import Snapshot
 
     Batches = Sequence[npt.NDArray[np.int64]]
 
-__all__ = ["MAX_NBYTES", "Portion", "Reader", "RowBlock"]
+__all__ = ["MAX_NBYTES", "Portion", "Reader", "RowBlock", "until"]
+
+Rows: TypeAlias = "RowIds | range"
 
 # 150 pictures of 50 KB: twice as many would cost a tenth less each and hold 40 MB more. Of rows of 16 bytes, 65,536
 # of 10 M cost 1 µs of CPU each in one read and 37 µs in reads of 1,024: many of them share a page, or none do.
 MAX_NBYTES = 8 << 20
 _MAX_ROWS = 1 << 16
 _LOOKED_UP = 1 << 12
+_GIVEN_ONE_BY_ONE = (Form.VALUES, Form.IMAGES, Form.CLIPS)
 
 
 @dataclass(frozen=True, eq=False)
 class RowBlock:
-    """Rows that were read together, each once, by ascending row id.
+    """Rows that were read together, each once.
 
     Parameters
     ----------
     row_ids
-        uint64, shape ``(num_rows,)``.
+        Gives the row ids of some rows by their index; where the rows were read it is an array, uint64, shape
+        ``(num_rows,)``.
     columns
-        Each column's cells by its name: one array; chunks as read for text, bytes, images and clips; handles on blobs
-        for clips.
+        Each column's cells by its name: one array; chunks as read for text, bytes, images and clips; where large ones
+        lie in their files; handles on blobs for clips.
     order
-        Where in the block each row asked for stands, in the order asked; int64, shape ``(num_asked,)``.
+        Where in the block each row asked for stands, in the order asked; int64, shape ``(num_asked,)``. None where
+        the rows stand in that order, each once.
     ends
-        How many rows were asked for up to each batch; shape ``(num_batches + 1,)``.
+        How many rows were asked for up to each batch.
     nbytes
         Of the cells.
     """
 
-    row_ids: npt.NDArray[np.uint64]
+    row_ids: Any
     columns: dict[str, Any] = field(repr=False)
-    order: npt.NDArray[np.int64] = field(repr=False)
-    ends: npt.NDArray[np.int64] = field(repr=False)
+    order: npt.NDArray[np.int64] | None = field(repr=False)
+    ends: Sequence[int] = field(repr=False)
     nbytes: int
 
-    @property
-    def repeats(self) -> bool:
-        """Whether a row was asked for more than once."""
-        return len(self.order) > len(self.row_ids)
+    def index(self, number: int) -> Index:
+        """Give where the rows of a batch stand."""
+        mine = slice(self.ends[number], self.ends[number + 1])
+        return mine if self.order is None else self.order[mine]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,10 +90,10 @@ class Portion:
     reading: Future[RowBlock]
     number: int
 
-    def rows(self) -> tuple[RowBlock, npt.NDArray[np.int64]]:
-        """Wait for the read; give what was read, and where in it each row of this batch stands."""
+    def rows(self) -> tuple[RowBlock, Index]:
+        """Wait for the read; give what was read, and where in it the rows of this batch stand."""
         block = self.reading.result()
-        return block, block.order[block.ends[self.number] : block.ends[self.number + 1]]
+        return block, block.index(self.number)
 
 
 class Reader:
@@ -99,21 +105,25 @@ class Reader:
         The version to read.
     columns
         What to read.
-    row_ids_of
-        Gives the rows of batches by their positions, and how many of them each batch has.
+    rows_of
+        Gives the rows of each batch by their positions: their ids, or the stretch of the table that they are.
     meter
         Where reads are counted.
+    together
+        Whether large values are read together with their neighbours, not each when its batch is made.
     """
 
     def __init__(
         self,
         snapshot: Snapshot,
         columns: Sequence[Column],
-        row_ids_of: Callable[[Batches], tuple[npt.NDArray[np.uint64], list[int]]],
+        rows_of: Callable[[Batches], list[Rows]],
         meter: Meter,
+        *,
+        together: bool = False,
     ) -> None:
         self._snapshot = snapshot
-        self._row_ids_of = row_ids_of
+        self._rows_of = rows_of
         self._meter = meter
         self._nbytes = 0.0  # of one position
         self._columns = {column.name: column for column in columns}
@@ -122,6 +132,7 @@ class Reader:
             c.name for c in columns if c.form is Form.CLIPS and types.is_blob(snapshot.schema.field(c.name))
         ]
         self._stored = [name for name in self._columns if name != ROW_ID and name not in self._handles]
+        self._locates = not together and any(c.form in _GIVEN_ONE_BY_ONE for c in columns if c.name in self._stored)
 
     def read(self, batches: Batches) -> RowBlock:
         """Read the rows of some batches in one go, each once.
@@ -133,32 +144,46 @@ class Reader:
         """
         return self._read(self._looked_up(batches), sum(map(len, batches)))
 
-    def _looked_up(self, batches: Batches) -> list[npt.NDArray[np.uint64]]:
+    def _looked_up(self, batches: Batches) -> list[Rows]:
         with self._meter.timed("read_s"):
-            row_ids, counts = self._row_ids_of(batches)
-            return np.split(row_ids, np.cumsum(counts)[:-1])
+            return self._rows_of(batches)
 
-    def _read(self, asked: Sequence[npt.NDArray[np.uint64]], num_positions: int) -> RowBlock:
+    def _read(self, asked: Sequence[Rows], num_positions: int) -> RowBlock:
         began = time.perf_counter()
-        row_ids, order = _sorted(np.concatenate(asked))
-        table = pa.table({})
-        if self._stored:  # bounded here, so not checked there against the sizes of all media
-            table = reads.take_row_ids(self._snapshot, row_ids, self._stored, max_media_nbytes=None)
-        columns = {name: self._cells(column, table, row_ids) for name, column in self._columns.items()}
-        block = RowBlock(row_ids, columns, order, np.cumsum([0, *map(len, asked)]), table.nbytes)
+        row_ids, table, located, order = self._table(asked)
+        columns = {n: located[n] if n in located else self._cells(c, table, row_ids) for n, c in self._columns.items()}
+        block = RowBlock(row_ids, columns, order, [0, *accumulate(map(len, asked))], table.nbytes)
         self._nbytes = max(block.nbytes / max(num_positions, 1), 1.0)
         spent = time.perf_counter() - began
         self._meter.add(num_reads=1, num_rows_read=len(row_ids), nbytes_read=block.nbytes, read_s=spent)
         return block
 
+    def _table(
+        self, asked: Sequence[Rows]
+    ) -> tuple[RowIds, pa.Table, dict[str, reads.Located], npt.NDArray[np.int64] | None]:
+        if isinstance(asked[0], range):
+            return (*reads.stretch(self._snapshot, asked[0].start, sum(map(len, asked)), self._stored), {}, None)
+        row_ids, order = _sorted(np.concatenate(asked))
+        return (row_ids, *self._taken(row_ids), order)
+
+    def _taken(self, row_ids: RowIds) -> tuple[pa.Table, dict[str, reads.Located]]:
+        if self._locates:
+            return reads.locate_row_ids(self._snapshot, row_ids, self._stored)
+        if not self._stored:
+            return pa.table({}), {}
+        # Bounded here, so not checked there against the sizes of all media.
+        return reads.take_row_ids(self._snapshot, row_ids, self._stored, max_media_nbytes=None), {}
+
     def _cells(self, column: Column, table: pa.Table, row_ids: npt.NDArray[np.uint64]) -> Any:
         if column.name == ROW_ID:
-            return pa.array(row_ids.astype(np.int64))  # int64: torch computes with no uint64
+            return row_ids.astype(np.int64)  # torch computes with no uint64
         if column.name in self._handles:
             media = MediaBatch(self._snapshot, column.name, row_ids.tolist())
             return [None if null else media.source(i) for i, null in enumerate(media.nulls.tolist())]
         cells = table[column.name]
-        return cells if column.form in (Form.VALUES, Form.IMAGES, Form.CLIPS) else cells.combine_chunks()
+        if column.form in (Form.VALUES, Form.IMAGES, Form.CLIPS):
+            return cells
+        return numbers(column, cells.combine_chunks())
 
     def portions(self, groups: Iterable[Batches], executor: Executor) -> Iterator[Portion]:
         """Read batches in order, several at once, always one read ahead.
@@ -197,7 +222,7 @@ class Reader:
         """Look rows up for many batches at a time: for some hundred positions it costs a millisecond as for one."""
         groups = iter(groups)
         most = 0
-        while together := list(_until(groups, most)):
+        while together := list(until(groups, most)):
             looking = executor.submit(self._looked_up, [positions for group in together for positions in group])
             numbers = count()
             yield from ([_Asked(positions, looking, next(numbers)) for positions in group] for group in together)
@@ -205,7 +230,7 @@ class Reader:
 
     def _reading(self, batches: Sequence[_Asked], executor: Executor) -> list[Portion]:
         num_positions = sum(len(batch.positions) for batch in batches)
-        reading = executor.submit(lambda: self._read([batch.row_ids() for batch in batches], num_positions))
+        reading = executor.submit(lambda: self._read([batch.rows() for batch in batches], num_positions))
         return [Portion(batch.positions, reading, number) for number, batch in enumerate(batches)]
 
     def _most(self) -> int:
@@ -219,14 +244,14 @@ class _Asked:
     """A batch whose rows are being looked up together with those of others."""
 
     positions: npt.NDArray[np.int64]
-    looking: Future[list[npt.NDArray[np.uint64]]]
+    looking: Future[list[Rows]]
     number: int
 
-    def row_ids(self) -> npt.NDArray[np.uint64]:
+    def rows(self) -> Rows:
         return self.looking.result()[self.number]
 
 
-def _until(groups: Iterator[Batches], most: int) -> Iterator[Batches]:
+def until(groups: Iterator[Batches], most: int) -> Iterator[Batches]:
     """Take groups until there are so many positions."""
     num_taken = 0
     for group in groups:
@@ -236,8 +261,8 @@ def _until(groups: Iterator[Batches], most: int) -> Iterator[Batches]:
             return
 
 
-def _sorted(row_ids: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+def _sorted(row_ids: RowIds) -> tuple[RowIds, npt.NDArray[np.int64] | None]:
     """Give the ids in order, each once, and where in them each of those asked for stands."""
     if (row_ids[1:] > row_ids[:-1]).all():
-        return row_ids, np.arange(len(row_ids))
+        return row_ids, None
     return np.unique(row_ids, return_inverse=True)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from lakehouse.loader import threads
 from lakehouse.loader.batches.reader import Reader
-from lakehouse.loader.forms.columns import Column, Form
+from lakehouse.loader.forms.columns import Column, Form, taken
 from lakehouse.loader.rows.arrayfiles import ArrayFile, shared
 from lakehouse.loader.rows.choice import made_by
 from lakehouse.loader.stats import Meter
@@ -58,14 +58,9 @@ def _counts(snapshot: Snapshot, selection: Selection, packing: Packing) -> Itera
     ranks = (
         [np.arange(first, min(first + _ROWS, selection.num_rows))] for first in range(0, selection.num_rows, _ROWS)
     )
-    reader = Reader(
-        snapshot,
-        [read],
-        lambda batches: (selection.row_ids(np.concatenate(batches)), [len(batch) for batch in batches]),
-        Meter(1),
-    )
+    reader = Reader(snapshot, [read], lambda batches: [selection.row_ids(batch) for batch in batches], Meter(1))
     with threads.started(1) as pools:
         for portion in reader.portions(ranks, pools.reads):
             block, index = portion.rows()
-            cells = block.columns[name].take(pa.array(index))
-            yield packing.counts(cells, block.row_ids[index])
+            cells = block.columns[name]
+            yield packing.counts(taken(pa.array(cells), index), block.row_ids[index])

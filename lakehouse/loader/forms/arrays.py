@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from lakehouse.loader.forms.room import room_for
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -48,7 +50,9 @@ class NumpyArrays:
 
     def stack(self, values: Sequence[Any]) -> npt.NDArray[Any]:
         """Stack arrays of one shape."""
-        return np.stack(values)
+        if any(type(value) is not np.ndarray or value.dtype != values[0].dtype for value in values):
+            return np.stack(values)
+        return np.stack(values, out=room_for(values[0], len(values)))
 
     def join(self, values: Sequence[Any], order: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Put arrays one behind the other, and the rows of it all in an order."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import pyarrow as pa
@@ -22,10 +22,26 @@ if TYPE_CHECKING:
 
     from lakehouse.loader.forms.sizes import Size
 
-__all__ = ["ROW_ID", "Column", "Form", "check_decode", "column_of", "dense", "dense_nbytes", "gather", "run_of"]
+__all__ = [
+    "ROW_ID",
+    "Column",
+    "Form",
+    "Index",
+    "check_decode",
+    "column_of",
+    "dense",
+    "dense_nbytes",
+    "gather",
+    "numbers",
+    "taken",
+]
 
 ROW_ID = "_rowid"
 _WIDE_NBYTES = 4 << 10
+_NARROW_NBYTES = 64  # of a row of numbers: copied once, in less time than its batch takes to look at it
+
+Index: TypeAlias = "npt.NDArray[np.int64] | slice"
+"""Rows of a column: by number, or some that follow each other, which are viewed where they lie and nobody else gets."""
 
 
 class Form(Enum):
@@ -34,7 +50,7 @@ class Form(Enum):
     NUMBERS = "numbers"  # one array: numbers, booleans, times as counts of their unit, vectors
     CODES = "codes"  # one int64 array of positions in the category's values
     RAGGED = "ragged"  # a list of arrays of different lengths
-    VALUES = "values"  # a list of str, bytes or None
+    VALUES = "values"  # a list of Python values: str, bytes, what is nested as lists and dicts, None for NULL
     IMAGES = "images"  # one uint8 array, (num_rows, channels, height, width)
     CLIPS = "clips"  # one uint8 array, (num_rows, num_frames, channels, height, width), and the times of the frames
 
@@ -105,7 +121,7 @@ def column_of(field: pa.Field, decode: Size | Clip | None = None, *, raw: bool =
     Raises
     ------
     SchemaError
-        Its type has no form in a batch, or what was asked is not for such a column.
+        What was asked is not for such a column.
     """
     kind = types.media_kind(field)
     wanted = {"image": (Resize, Pad), "video": (Clip,)}.get(kind or "", ())
@@ -122,31 +138,11 @@ def column_of(field: pa.Field, decode: Size | Clip | None = None, *, raw: bool =
         return Column(field.name, Form.CODES, tuple(values))
     if pat.is_dictionary(data_type):  # not declared as a category: how it is stored is not what it means
         data_type = data_type.value_type
-    if _is_text_or_bytes(data_type):
-        return Column(field.name, Form.VALUES)
     if _is_dense(data_type):
         return Column(field.name, Form.NUMBERS)
     if (pat.is_list(data_type) or pat.is_large_list(data_type)) and _is_dense(data_type.value_type):
         return Column(field.name, Form.RAGGED)
-    raise SchemaError(
-        f"column {field.name!r} is {field.type}, which has no form in a batch; leave it out of columns=[…], "
-        "or add what you need of it as a column of its own"
-    )
-
-
-def _is_text_or_bytes(data_type: pa.DataType) -> bool:
-    return any(
-        test(data_type)
-        for test in (
-            pat.is_string,
-            pat.is_large_string,
-            pat.is_string_view,
-            pat.is_binary,
-            pat.is_large_binary,
-            pat.is_binary_view,
-            pat.is_fixed_size_binary,
-        )
-    )
+    return Column(field.name, Form.VALUES)
 
 
 def _is_dense(data_type: pa.DataType) -> bool:
@@ -200,12 +196,16 @@ def dense(array: pa.Array) -> npt.NDArray[Any]:
     return np.asarray(array.to_numpy(zero_copy_only=False))
 
 
+def numbers(column: Column, data: pa.Array) -> pa.Array | npt.NDArray[Any]:
+    """Make an array of numbers without NULLs once what `gather` takes many batches from; others stay as they are."""
+    if column.form is not Form.NUMBERS or has_nulls(data):
+        return data
+    array = dense(data)
+    return array.copy() if array.nbytes <= _NARROW_NBYTES * len(array) else array
+
+
 def gather(
-    column: Column,
-    data: pa.Array,
-    index: npt.NDArray[np.int64],
-    row_ids: npt.NDArray[np.uint64],
-    run: slice | None = None,
+    column: Column, data: pa.Array | npt.NDArray[Any], index: Index, row_ids: npt.NDArray[np.uint64]
 ) -> npt.NDArray[Any] | list[Any]:
     """Take rows of a column as what stands in a batch; images are still bytes.
 
@@ -214,20 +214,18 @@ def gather(
     column
         What it becomes.
     data
-        The column as read; chunked if its form is values, images or clips; of clips also a list of handles.
+        The column as read, or as `numbers` made it; chunked if its form is values, images or clips; of clips also a
+        list of handles.
     index
-        Rows of `data` in the order wanted; int64, shape ``(n,)``.
+        Rows of `data` in the order wanted.
     row_ids
         The row id of each row of `data`.
-    run
-        The same rows as `run_of` gives them, if they may be viewed where they lie: nobody else is given them.
 
     Returns
     -------
     numpy.ndarray or list
-        Numbers and codes: an array of shape ``(n, …)``, of its own memory or a read-only view. Ragged: a list of
-        such. Text and bytes: a list of values; images and clips: a list of Arrow scalars or handles, which copy no
-        bytes; None for NULL.
+        Numbers and codes: an array of shape ``(n, …)``, of its own memory or a view. Ragged: a list of such. Values: a
+        list of them; images and clips: a list of Arrow scalars or handles, which copy no bytes; None for NULL.
 
     Raises
     ------
@@ -237,49 +235,49 @@ def gather(
     match column.form:
         case Form.VALUES:
             if data.nbytes > _WIDE_NBYTES * len(data):  # one by one: `take` would copy them once more
-                return [data[i].as_py() for i in index.tolist()]
-            return cast("list[Any]", _taken(data, index, run).to_pylist())
+                return [data[i].as_py() for i in _each(index)]
+            return cast("list[Any]", taken(data, index).to_pylist())
         case Form.IMAGES | Form.CLIPS:
-            cells = (data[i] for i in index.tolist())
+            cells = (data[i] for i in _each(index))
             return [None if isinstance(cell, pa.Scalar) and not cell.is_valid else cell for cell in cells]
         case Form.RAGGED:
-            rows = _taken(data, index, run)
-            _check_no_nulls(column, rows, np.arange(len(rows)), row_ids[index])
+            rows = taken(data, index)
+            _refuse_nulls(column, rows, index, row_ids)
             ends = np.asarray(rows.offsets)[1:-1] - rows.offsets[0].as_py()
             return np.split(dense(rows.flatten()), ends)
         case Form.CODES:
-            _check_no_nulls(column, data, index, row_ids)
+            if has_nulls(data):
+                data = taken(data, index)
+                _refuse_nulls(column, data, index, row_ids)
+                return _codes(column, data, slice(None), row_ids[index])
             return _codes(column, data, index, row_ids)
         case Form.NUMBERS:
+            if isinstance(data, np.ndarray):
+                return data[index]
             if has_nulls(data):
-                _check_no_nulls(column, data, index, row_ids)
-                return dense(data.take(pa.array(index)))
-            return dense(data)[index if run is None else run]
+                data, index, row_ids = taken(data, index), slice(None), row_ids[index]
+                _refuse_nulls(column, data, index, row_ids)
+            return dense(data)[index]
 
 
-def run_of(index: npt.NDArray[np.int64]) -> slice | None:
-    """Give rows that follow each other as a slice, which copies nothing; None for others."""
-    if len(index) and index[-1] - index[0] == len(index) - 1 and (np.diff(index) == 1).all():
-        return slice(int(index[0]), int(index[-1]) + 1)
-    return None
+def _each(index: Index) -> Iterable[int]:
+    return range(index.start, index.stop) if isinstance(index, slice) else index.tolist()
 
 
-def _taken(data: pa.Array, index: npt.NDArray[np.int64], run: slice | None) -> pa.Array:
-    return data.take(pa.array(index)) if run is None else data[run]
+def taken(data: pa.Array, index: Index) -> pa.Array:
+    """Give rows of a column as read."""
+    return data[index] if isinstance(index, slice) else data.take(pa.array(index))
 
 
 def _codes(
-    column: Column, data: pa.DictionaryArray, index: npt.NDArray[np.int64], row_ids: npt.NDArray[np.uint64]
+    column: Column, data: pa.DictionaryArray, index: Index, row_ids: npt.NDArray[np.uint64]
 ) -> npt.NDArray[np.int64]:
-    if data.null_count:
-        data = data.take(pa.array(index))
-        row_ids, index = row_ids[index], np.arange(len(index))
     codes: npt.NDArray[np.int64] = np.asarray(data.indices.to_numpy(zero_copy_only=False))[index].astype(np.int64)
     strange = np.flatnonzero(codes >= len(column.values))
     if len(strange):
         word = data.dictionary[int(codes[strange[0]])].as_py()
         raise DataError(
-            f"category {column.name!r} holds {word!r} in row id {row_ids[index[strange[0]]]}, which is not one of "
+            f"category {column.name!r} holds {word!r} in row id {row_ids[index][strange[0]]}, which is not one of "
             f"its values ({', '.join(column.values)}); add it at their end in the schema, or leave such rows out "
             "with where=…"
         )
@@ -297,12 +295,7 @@ def _is_nested(data_type: pa.DataType) -> bool:
     return bool(pat.is_fixed_size_list(data_type) or pat.is_list(data_type) or pat.is_large_list(data_type))
 
 
-def _check_no_nulls(
-    column: Column, data: pa.Array, index: npt.NDArray[np.int64], row_ids: npt.NDArray[np.uint64]
-) -> None:
-    if not has_nulls(data):
-        return
-    rows = data.take(pa.array(index))
+def _refuse_nulls(column: Column, rows: pa.Array, index: Index, row_ids: npt.NDArray[np.uint64]) -> None:
     if not has_nulls(rows):
         return
     whole = np.asarray(rows.is_null())
@@ -312,6 +305,6 @@ def _check_no_nulls(
     if not whole.any():
         what, hint = "holds a NULL", "mend the row, or leave it out with where=…"
     raise DataError(
-        f"column {name!r} {what} in row id {row_ids[index[first]]}, and a tensor has no NULL; {hint}, or pass "
+        f"column {name!r} {what} in row id {row_ids[index][first]}, and a tensor has no NULL; {hint}, or pass "
         "on_bad_rows='substitute' or 'mask'"
     )

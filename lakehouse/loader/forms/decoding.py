@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from lakehouse.loader.forms.sizes import Size
     from lakehouse.loader.stats import Meter
 
-__all__ = ["decoded"]
+__all__ = ["HINT", "decoded"]
 
-_HINT = "leave the row out with where=…, or pass on_bad_rows='substitute' or 'mask'"
+HINT = "leave the row out with where=…, or pass on_bad_rows='substitute' or 'mask'"
 
 
 def decoded(
@@ -40,7 +40,7 @@ def decoded(
     column
         Which one, and how.
     cell
-        The bytes as an Arrow scalar, or a handle on them; None for NULL.
+        The bytes, as an Arrow scalar too, or a handle on them; None for NULL.
     row_id
         Whose it is.
     rng
@@ -60,14 +60,14 @@ def decoded(
         It is NULL, does not decode, or has not enough frames.
     """
     if cell is None:
-        raise MediaError(f"column {column.name!r} of row id {row_id} is NULL; {_HINT}")
+        raise MediaError(f"column {column.name!r} of row id {row_id} is NULL; {HINT}")
     try:
         if isinstance(column.decode, Clip):
             arrays = _clips(column.decode, cell, column.decode.places(rng()), meter)
         else:
-            arrays = _picture(cell.as_py(), column.decode)
+            arrays = _picture(cell if isinstance(cell, bytes) else cell.as_py(), column.decode)
     except MediaError as error:
-        raise MediaError(f"column {column.name!r} of row id {row_id}: {error}; {_HINT}") from error
+        raise MediaError(f"column {column.name!r} of row id {row_id}: {error}; {HINT}") from error
     arrays[""] = np.moveaxis(arrays[""], -1, -3)
     return {column.name + ending: array for ending, array in arrays.items()}
 
@@ -100,8 +100,8 @@ def _clips(clip: Clip, cell: Any, places: list[float], meter: Meter) -> dict[str
 
 
 def _opened(cell: Any) -> Any:
-    if isinstance(cell, pa.Scalar):
-        return pa.BufferReader(cell.as_buffer())
+    if isinstance(cell, bytes | pa.Scalar):
+        return pa.BufferReader(cell if isinstance(cell, bytes) else cell.as_buffer())
     return Ranges(cell.open())
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lakehouse.loader.forms.room import LARGE_NBYTES, room
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -37,13 +39,27 @@ class TorchArrays:
         """Stack tensors of one shape."""
         import torch
 
-        return torch.stack([torch.as_tensor(value) for value in values])
+        tensors = [torch.as_tensor(value) for value in values]
+        first = tensors[0]
+        are_plain = all(_is_plain(tensor) and tensor.dtype == first.dtype for tensor in tensors)
+        if not are_plain or len(tensors) * first.nbytes < LARGE_NBYTES:
+            return torch.stack(tensors)
+        memory = torch.from_numpy(room([len(tensors) * first.nbytes], np.uint8))
+        return torch.stack(tensors, out=memory.view(first.dtype).view(len(tensors), *first.shape))
 
     def join(self, values: Sequence[Any], order: npt.NDArray[np.int64]) -> torch.Tensor:
         """Put tensors one behind the other, and the rows of it all in an order."""
         import torch
 
         return torch.cat([torch.as_tensor(value) for value in values])[torch.from_numpy(order)]
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether its elements may be put into memory of ours."""
+    import torch
+
+    lies_there = tensor.is_cpu and tensor.layout is torch.strided and not tensor.is_quantized
+    return type(tensor) is torch.Tensor and lies_there and not tensor.requires_grad
 
 
 def process_group() -> tuple[int, int] | None:

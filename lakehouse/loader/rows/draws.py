@@ -81,7 +81,7 @@ class Weighted:
         if len(bad):
             raise DataError(
                 f"weights={column!r}: {len(bad):,} of {len(weights):,} rows have no weight of 0 or more, the first is "
-                f"{weights[bad[0]]}; leave them out with where=…"
+                f"{'nan or NULL' if np.isnan(weights[bad[0]]) else weights[bad[0]]}; leave them out with where=…"
             )
         total = float(weights.sum())
         if len(weights) and not 0.5 < total < _MOST_DRAWS:

@@ -37,7 +37,7 @@ class Needs:
     @classmethod
     def of(cls, snapshot: Snapshot, columns: Iterable[str], where: Where | None) -> Needs:
         """Find the features among columns, and those that a predicate names."""
-        rendered = render(where)
+        rendered = render(where, snapshot.schema.names)
         return cls(rendered, _features(snapshot, _named(snapshot, rendered)), _features(snapshot, columns))
 
     @property

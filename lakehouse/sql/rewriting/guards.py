@@ -14,20 +14,22 @@ from lakehouse.sql.scans.predicates import conjuncts
 from lakehouse.sql.statement.syntax import column_refs, walk
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lakehouse.sql.statement.syntax import Node
 
 __all__ = ["guard"]
 
 
-def guard(statement: Node) -> None:
+def guard(nodes: Sequence[Node]) -> None:
     """Put the other conditions before those that call a media function.
 
     Parameters
     ----------
-    statement
-        The statement; it is changed.
+    nodes
+        The statement's nodes; they are changed.
     """
-    for node in walk(statement):
+    for node in nodes if any(calls_in(nodes)) else ():
         if node.get("type") == "SELECT_NODE" and node["where_clause"] is not None:
             is_joined = node["from_table"]["type"] == "JOIN"
             node["where_clause"] = _guarded(node["where_clause"], is_joined=is_joined)
@@ -35,7 +37,7 @@ def guard(statement: Node) -> None:
 
 def _guarded(where: Node, *, is_joined: bool) -> Node:
     parts = list(conjuncts(where))
-    costly = [any(calls_in(part)) for part in parts]
+    costly = [any(calls_in(walk(part))) for part in parts]
     if all(costly) or not any(costly):
         return where
     # What names a table within a subquery would be computed twice.
@@ -53,7 +55,9 @@ def _has_query(part: Node) -> bool:
 
 def _is_about_same(plain: Node, part: Node) -> bool:
     """Whether a condition names tables that another names too: else that would wait for a join it need not wait for."""
-    named, others = ({names[0].casefold() if len(names) > 1 else "" for names in column_refs(p)} for p in (plain, part))
+    named, others = (
+        {names[0].casefold() if len(names) > 1 else "" for names in column_refs(walk(p))} for p in (plain, part)
+    )
     return "" not in named and named <= others
 
 

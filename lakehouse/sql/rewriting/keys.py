@@ -14,24 +14,21 @@ from lakehouse.where import quoted
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import duckdb
-
     from lakehouse.sql.scans.dataset import SnapshotDataset
+    from lakehouse.sql.sources import Ask
 
 __all__ = ["narrow"]
 
 _MOST_CHARS = 1 << 18  # of the condition: the keys may be texts
 
 
-def narrow(
-    cursor: duckdb.DuckDBPyConnection, table: SnapshotDataset, column: str, keys: str, params: Mapping[str, Any]
-) -> None:
+def narrow(ask: Ask, table: SnapshotDataset, column: str, keys: str, params: Mapping[str, Any]) -> None:
     """Leave the rows of a table out whose column is none of some keys, if those are few.
 
     Parameters
     ----------
-    cursor
-        A cursor on which the keys' tables are registered.
+    ask
+        Answers statements over the slots.
     table
         The table.
     column
@@ -44,7 +41,7 @@ def narrow(
     import duckdb
 
     try:
-        found = cursor.sql(keys, params=dict(params)).to_arrow_table().column(0)
+        found = ask(keys, params).to_arrow_table().column(0)
     except duckdb.Error:
         return  # it names a column of a query around it; what is wrong otherwise the statement itself will say
     if pa.types.is_dictionary(found.type):

@@ -20,7 +20,7 @@ from lakehouse.sql.statement.slots import select_all, subquery
 from lakehouse.sql.statement.syntax import column_refs, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from lakehouse.sql.rewriting.origins import Names, Origins
     from lakehouse.sql.statement.syntax import Node
@@ -32,13 +32,13 @@ _ALIAS = "lake_late"
 _INSIDE = ("SUBQUERY", "WINDOW", "STAR", "POSITIONAL_REFERENCE", "LAMBDA")
 
 
-def name_items(statement: Node, cuts: list[Node], text: Callable[[Node], str]) -> None:
+def name_items(nodes: Iterable[Node], cuts: list[Node], text: Callable[[Node], str]) -> None:
     """Give items of SELECT lists the names DuckDB would give them, where they move or a call in them changes.
 
     Parameters
     ----------
-    statement
-        The statement; it is changed.
+    nodes
+        The statement's nodes; they are changed.
     cuts
         Its SELECTs whose items may move.
     text
@@ -46,21 +46,22 @@ def name_items(statement: Node, cuts: list[Node], text: Callable[[Node], str]) -
     """
     moves = {id(node) for node in cuts}
     ours = {*FUNCTIONS, *OWN}
-    for node in list(walk(statement)):
+    for node in nodes:
         for item in node.get("select_list", ()):
-            if item["alias"] or item["class"] == "COLUMN_REF" or _is_many(item):
+            if item["alias"] or item["class"] == "COLUMN_REF":
                 continue
-            called = {each["function_name"].lower() for each in walk(item) if each.get("class") == "FUNCTION"}
-            names_tables = any(each.get("class") == "SUBQUERY" for each in walk(item))
-            if id(node) in moves or called & ours or names_tables:
+            parts = walk(item)
+            called = {each["function_name"].lower() for each in parts if each.get("class") == "FUNCTION"}
+            names_tables = any(each.get("class") == "SUBQUERY" for each in parts)
+            if (id(node) in moves or called & ours or names_tables) and not _is_many(parts):
                 item["alias"] = text(item)
 
 
-def _is_many(item: Node) -> bool:
-    """Whether an item may become several columns, or rows, with names of their own."""
+def _is_many(item: Iterable[Node]) -> bool:
+    """Whether an item, given by its nodes, may become several columns, or rows, with names of their own."""
     return any(
         node.get("type") == "STAR" or (node.get("class") == "FUNCTION" and node["function_name"].lower() == "unnest")
-        for node in walk(item)
+        for node in item
     )
 
 
@@ -99,6 +100,7 @@ class Late:
     used: Collection[str]
     is_scalar: Callable[[str], bool]
     sealed: dict[str, Node] = field(default_factory=dict)
+    changed: bool = False
     _count: int = 0
 
     def split(self, node: Node) -> None:
@@ -118,6 +120,8 @@ class Late:
         kept = {**node, "select_list": halves.kept(), "cte_map": {"map": []}}
         empty: Node = {"modifiers": [], "where_clause": None, "sample": None, "qualify": None}
         node.update({**empty, "select_list": halves.after, "from_table": subquery(kept, _ALIAS)})
+        self.changed = True
+        self.origins.forget()
         if halves.certain and not is_root:
             self._seal(node)
 
@@ -152,6 +156,8 @@ class Late:
         if self._replace(query["select_list"][0], columns):
             table.clear()
             table.update(subquery(query, sampled["alias"]))
+            self.changed = True
+            self.origins.forget()
             self._seal(table)
 
     def _seal(self, tree: Node) -> None:
@@ -167,7 +173,7 @@ class Late:
         return bool(wide)
 
     def _is_row_by_row(self, item: Node) -> bool:
-        nodes = list(walk(item))
+        nodes = walk(item)
         calls = [each["function_name"] for each in nodes if each.get("class") == "FUNCTION"]
         return all(map(self.is_scalar, calls)) and not any(each.get("class") in _INSIDE for each in nodes)
 
@@ -175,7 +181,7 @@ class Late:
         """Write an item over the names its columns have in the cut."""
         moved = copy.deepcopy(item)
         moved["alias"] = item["alias"] or item.get("column_names", [""])[-1]
-        by_ours = {id(call["arguments"][0]["expression"]) for call in calls_in(moved) if call["arguments"]}
+        by_ours = {id(call["arguments"][0]["expression"]) for call in calls_in(walk(moved)) if call["arguments"]}
         used = {name.casefold() for name in self.used}
         for ref in [each for each in walk(moved) if each.get("class") == "COLUMN_REF"]:
             path = tuple(part.casefold() for part in ref["column_names"])
@@ -211,7 +217,7 @@ def _is_plain(node: Node) -> bool:
     grouped = node["group_expressions"] or node["group_sets"] or node["having"]
     distinct = [m for m in node["modifiers"] if m["type"] == "DISTINCT_MODIFIER" and not m["distinct_on_targets"]]
     standard = node["aggregate_handling"] == "STANDARD_HANDLING"
-    if any(_is_many(item) and not is_bare_star(item) for item in node["select_list"]):
+    if any(_is_many(walk(item)) and not is_bare_star(item) for item in node["select_list"]):
         return False
     return standard and not (grouped or distinct or node["sample"]) and node["from_table"]["type"] != "EMPTY"
 
@@ -231,7 +237,7 @@ def _means_items(node: Node, columns: Names | None) -> bool:
     aliases = {item["alias"].casefold() for item in node["select_list"] if item["alias"]} - there
     elsewhere = [node["where_clause"], node["qualify"], *node["select_list"]]
     elsewhere += [each for each in _keys(node) if each.get("class") not in ("COLUMN_REF", "CONSTANT")]
-    named = {parts[0].casefold() for parts in column_refs(elsewhere)}
+    named = {parts[0].casefold() for parts in column_refs(walk(elsewhere))}
     return bool(aliases & named)
 
 

@@ -7,7 +7,7 @@ as it is, so that a key too many costs time, not truth.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -62,24 +62,21 @@ class Narrowing:
 
 
 def narrowings(
-    statement: Node,
+    nodes: Sequence[Node],
     tables: Tables,
     values: Mapping[str, Any],
-    indexed: Callable[[str, str], bool],
     is_scalar: Callable[[str], bool],
 ) -> list[Narrowing]:
     """Find the tables of a statement that can be read for the keys of a small side, each at most once.
 
     Parameters
     ----------
-    statement
-        The statement, with slots for tables.
+    nodes
+        The nodes of the statement, with slots for tables.
     tables
         What lies in the slots.
     values
         Values of the statement's parameters.
-    indexed
-        Whether a column of a slot has an index.
     is_scalar
         Whether a function gives each row a value, the same each time.
     """
@@ -88,7 +85,7 @@ def narrowings(
         for place in tables.places.values()
     ):
         return []  # most statements of a program are looked at no further
-    named = named_columns(statement)
+    named = named_columns(nodes)
     large = {
         slot: nbytes for slot in tables.places if (nbytes := _read_nbytes(tables, slot, named)).all >= _LEAST_NBYTES
     }
@@ -97,8 +94,7 @@ def narrowings(
     names: dict[str, Names] = {slot: _lower(schema.names) for slot, schema in tables.schemas().items()}
     for slot in tables.places:
         names[slot] = [(ROW_ID, None), *names[slot]]
-    nodes = list(walk(statement))
-    search = _Search(tables, values, Origins.of(statement, names), large, indexed, is_scalar)
+    search = _Search(tables, values, Origins.of(nodes, names), large, is_scalar)
     defined = [entry for node in nodes for entry in (node.get("cte_map") or {}).get("map", ())]
     found: dict[str, Narrowing] = {}
     for node in nodes:
@@ -152,8 +148,8 @@ class _Search:
     values: Mapping[str, Any]
     origins: Origins
     large: Mapping[str, _Nbytes]
-    indexed: Callable[[str, str], bool]
     is_scalar: Callable[[str], bool]
+    _about: dict[tuple[int, int], Node | None] = field(default_factory=dict)
 
     def of_select(self, node: Node, defined: list[Node]) -> Iterator[Narrowing]:
         """Yield what the joins and the WHERE of one SELECT allow."""
@@ -197,17 +193,25 @@ class _Search:
         alone = [
             condition
             for condition, of_tables in conditions
-            if (of_tables is None or id(leaf) in of_tables) and self._is_about(condition, small, leaf)
+            if (of_tables is None or id(leaf) in of_tables) and self._about_one(condition, small) is leaf
         ]
         key = {"class": "COLUMN_REF", "type": "COLUMN_REF", "alias": "", "query_location": 0, "column_names": other}
         yield from self._narrowing(large, free, mine, Side(leaf, key, alone), defined)
 
-    def _is_about(self, condition: Node, table: Node, leaf: Node) -> bool:
-        """Whether a condition names columns of one table alone, and no other table."""
-        if any(node.get("class") == "SUBQUERY" for node in walk(condition)):
-            return False
+    def _about_one(self, condition: Node, table: Node) -> Node | None:
+        """Return the one table whose columns a condition names, if it names no other table's."""
+        key = id(condition), id(table)
+        if key not in self._about:
+            self._about[key] = self._named(walk(condition), table)
+        return self._about[key]
+
+    def _named(self, condition: list[Node], table: Node) -> Node | None:
+        if any(node.get("class") == "SUBQUERY" for node in condition):
+            return None
         places = [self.origins.place(table, parts) for parts in column_refs(condition)]
-        return bool(places) and all(place is not None and place[0] is leaf for place in places)
+        first = places[0] if places else None
+        is_alone = first is not None and all(place is not None and place[0] is first[0] for place in places)
+        return first[0] if first is not None and is_alone else None
 
     def _narrowing(
         self, table: Node, free: Collection[int], parts: list[str], side: Side, defined: list[Node]
@@ -222,7 +226,7 @@ class _Search:
         snapshot = self.tables.places[slot].snapshot
         is_key = name in (ROW_ID, (snapshot.key or "").casefold())
         columns = {field.casefold(): field for field in (ROW_ID, *snapshot.schema.names)}
-        if self.large[slot].wide < _LEAST_NBYTES and name != ROW_ID and not self.indexed(slot, columns[name]):
+        if self.large[slot].wide < _LEAST_NBYTES and name != ROW_ID and not self.tables.is_indexed(slot, columns[name]):
             return
         keys = keys_statement(side, defined, self.values, MOST_KEYS + 1)
         if keys is not None and self._is_stable(keys) and self._is_small(keys, snapshot.num_rows, is_key=is_key):
@@ -255,7 +259,7 @@ class _Search:
 
     def _is_small(self, keys: Node, num_rows: int, *, is_key: bool) -> bool:
         """Whether the keys are worth a try: a list that was handed in, or what some condition leaves of a table."""
-        nodes = list(walk(keys))
+        nodes = walk(keys)
         slots = {node["qualified_name"]["path"][-1] for node in nodes if node.get("type") == "BASE_TABLE"}
         slots &= self.tables.schemas().keys()
         searches = {slot: place.search for slot, place in self.tables.places.items() if place.search and slot in slots}

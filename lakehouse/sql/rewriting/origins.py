@@ -7,13 +7,11 @@ what depends on it is done without, which costs bytes and never a wrong answer.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from lakehouse.sql.statement.syntax import walk
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from lakehouse.sql.scans.carried import Carried
     from lakehouse.sql.statement.syntax import Node
@@ -25,8 +23,24 @@ Names: TypeAlias = "list[tuple[str, Carried | None]]"
 
 
 @dataclass(frozen=True, eq=False)
+class _Leaf:
+    """A table that is joined in a FROM."""
+
+    table: Node
+    alias: str
+    columns: Mapping[str, list[Carried | None]] | None
+
+    @classmethod
+    def of(cls, table: Node, names: Names | None) -> _Leaf:
+        columns: dict[str, list[Carried | None]] = {}
+        for name, origin in names or ():
+            columns.setdefault(name, []).append(origin)
+        return cls(table, _alias(table), None if names is None else columns)
+
+
+@dataclass(frozen=True, eq=False)
 class Origins:
-    """Follows names to the columns they hand through.
+    """Follows names to the columns they hand through; what it found it keeps until it is told to `forget`.
 
     Parameters
     ----------
@@ -38,17 +52,29 @@ class Origins:
 
     slots: Mapping[str, Names]
     queries: Mapping[str, Node]
+    _columns: dict[int, Names | None] = field(default_factory=dict)
+    _leaves: dict[int, list[_Leaf]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, statement: Node, slots: Mapping[str, Names]) -> Origins:
-        """Look up what the WITH clauses of a statement define."""
-        entries = [entry for node in walk(statement) for entry in (node.get("cte_map") or {}).get("map", ())]
+    def of(cls, nodes: Iterable[Node], slots: Mapping[str, Names]) -> Origins:
+        """Look up what the WITH clauses of a statement define, given by its nodes."""
+        entries = [entry for node in nodes for entry in (node.get("cte_map") or {}).get("map", ())]
         times = Counter(entry["key"].casefold() for entry in entries)
         once = [entry for entry in entries if times[entry["key"].casefold()] == 1 and not entry["value"]["aliases"]]
         return cls(slots, {entry["key"].casefold(): entry["value"]["query_node"] for entry in once})
 
+    def forget(self) -> None:
+        """Look again: a table in some FROM was changed."""
+        self._columns.clear()
+        self._leaves.clear()
+
     def columns(self, table: Node) -> Names | None:
         """Return the columns of a table in FROM, or None where they are not known."""
+        if id(table) not in self._columns:
+            self._columns[id(table)] = self._found(table)
+        return self._columns[id(table)]
+
+    def _found(self, table: Node) -> Names | None:
         kind = table["type"]
         if kind == "JOIN":
             left, right = self.columns(table["left"]), self.columns(table["right"])
@@ -96,18 +122,16 @@ class Origins:
     def place(self, table: Node, parts: list[str]) -> tuple[Node, str, Carried | None] | None:
         """Return which of the tables joined in a FROM a name is a column of, its name there, and what it is."""
         *before, name = (part.casefold() for part in parts)
-        there = list(leaves(table))
+        if id(table) not in self._leaves:
+            self._leaves[id(table)] = [_Leaf.of(leaf, self.columns(leaf)) for leaf in leaves(table)]
+        there = self._leaves[id(table)]
         if before:
-            there = [leaf for leaf in there if before == [_alias(leaf)]]
-        columns = [self.columns(leaf) for leaf in there]
-        if any(each is None for each in columns):
-            return None
-        found = [
-            (leaf, name, origin)
-            for leaf, each in zip(there, columns, strict=True)
-            for other, origin in each or ()
-            if other == name
-        ]
+            there = [leaf for leaf in there if before == [leaf.alias]]
+        found = []
+        for leaf in there:
+            if leaf.columns is None:
+                return None
+            found += [(leaf.table, name, origin) for origin in leaf.columns.get(name, ())]
         return found[0] if len(found) == 1 else None
 
 

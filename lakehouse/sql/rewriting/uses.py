@@ -13,7 +13,7 @@ from lakehouse.sql.functions import takes_row_ids
 from lakehouse.sql.statement.syntax import walk
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from lakehouse.sql.statement.syntax import Node
 
@@ -36,19 +36,21 @@ class Uses:
     nulls: frozenset[str]
 
 
-def looked_at(statement: Node, columns: Iterable[str]) -> Uses:
+def looked_at(statement: Node, nodes: Sequence[Node], columns: Iterable[str]) -> Uses:
     """Tell what a statement does with columns, by name.
 
     Parameters
     ----------
     statement
         The statement.
+    nodes
+        Its nodes.
     columns
         Names of media and other wide columns of the tables it reads.
     """
     origin = {name.casefold(): name for name in columns}
-    aliases = _aliases(statement, origin)
-    uses = _Uses(frozenset(origin) | frozenset(aliases), _whole_rows(statement))
+    aliases = _aliases(nodes, origin)
+    uses = _Uses(frozenset(origin) | frozenset(aliases), _whole_rows(nodes))
     uses.visit(statement["node"], passes=True)
     if uses.all:
         return Uses(frozenset(origin.values()), frozenset())
@@ -59,10 +61,10 @@ def looked_at(statement: Node, columns: Iterable[str]) -> Uses:
     return Uses(values, nulls - values)
 
 
-def _aliases(statement: Node, columns: Container[str]) -> dict[str, set[str]]:
+def _aliases(nodes: Iterable[Node], columns: Container[str]) -> dict[str, set[str]]:
     """Find the other names columns go by (``image AS pic``), each with what it stands for."""
     found: dict[str, set[str]] = {}
-    items = [item for node in walk(statement) if node.get("type") == "SELECT_NODE" for item in node["select_list"]]
+    items = [item for node in nodes if node.get("type") == "SELECT_NODE" for item in node["select_list"]]
     named = [(i["alias"].casefold(), i["column_names"][-1].casefold()) for i in items if i.get("class") == "COLUMN_REF"]
     grown = True
     while grown:  # an alias of an alias
@@ -85,11 +87,9 @@ def _sources(name: str, aliases: Mapping[str, set[str]]) -> set[str]:
     return found
 
 
-def _whole_rows(statement: Node) -> frozenset[str]:
+def _whole_rows(nodes: Iterable[Node]) -> frozenset[str]:
     """Find the names that alone mean a whole row of a table: ``SELECT pets FROM pets``."""
-    tables = [
-        node for node in walk(statement) if node.get("type") in ("BASE_TABLE", "SUBQUERY") and "class" not in node
-    ]
+    tables = [node for node in nodes if node.get("type") in ("BASE_TABLE", "SUBQUERY") and "class" not in node]
     return frozenset((node["alias"] or node.get("table_name", "")).casefold() for node in tables)
 
 

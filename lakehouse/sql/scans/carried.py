@@ -18,6 +18,7 @@ from lakehouse import reads, types
 from lakehouse.errors import ResourceLimitError
 from lakehouse.media import sizes
 from lakehouse.sql.statement.dtypes import duckdb_type
+from lakehouse.units import format_nbytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -91,32 +92,50 @@ def fill_in(table: pa.Table, carried: Mapping[str, Carried], max_media_nbytes: i
     ResourceLimitError
         The media are larger than `max_media_nbytes`.
     """
-    columns, fields = list(table.columns), list(table.schema)
-    for at, field in enumerate(table.schema):
-        source = carried_by(field.type, carried)
-        if source is not None:
-            columns[at] = _values(source, table.column(at), max_media_nbytes)
-            fields[at] = source.field.with_name(field.name).with_nullable(nullable=True)
+    columns = list(table.columns)
+    for together in _read_together(table, carried):
+        rows = _Rows.of(together, max(max_media_nbytes, 0))
+        for at, source in together.sources.items():
+            columns[at] = rows.values(source, max(max_media_nbytes, 0))
             if types.is_bytes_media(source.field):
                 max_media_nbytes -= columns[at].nbytes
-    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+    return pa.Table.from_arrays(columns, schema=filled_schema(table.schema, carried))
 
 
 def fill_in_pieces(
     batch: pa.RecordBatch, carried: Mapping[str, Carried], max_media_nbytes: int
 ) -> Iterator[pa.RecordBatch]:
-    """Replace row ids by media, a bounded number of bytes at a time."""
+    """Replace row ids by media, a bounded number of bytes at a time.
+
+    Raises
+    ------
+    ResourceLimitError
+        One row alone holds more than `max_media_nbytes`.
+    """
     start, rows = 0, _FIRST_PIECE
     while start < batch.num_rows:
-        piece = fill_in(pa.Table.from_batches([batch.slice(start, rows)]), carried, max_media_nbytes)
+        try:
+            piece = fill_in(pa.Table.from_batches([batch.slice(start, rows)]), carried, max_media_nbytes)
+        except ResourceLimitError:
+            if rows == 1:
+                raise
+            rows //= 2
+            continue
         yield from piece.combine_chunks().to_batches()
         start += rows
-        rows = max(1, min(2 * rows, int(rows * _PIECE_NBYTES / max(piece.nbytes, 1))))
+        most = min(_PIECE_NBYTES, max_media_nbytes)
+        rows = max(1, min(2 * rows, int(rows * most / max(piece.nbytes, 1))))
 
 
 def filled_schema(schema: pa.Schema, carried: Mapping[str, Carried]) -> pa.Schema:
     """Return the schema after `fill_in`."""
-    return fill_in(schema.empty_table(), carried, 0).schema
+    sources = [carried_by(field.type, carried) for field in schema]
+    return pa.schema(
+        [
+            field if source is None else source.field.with_name(field.name).with_nullable(nullable=True)
+            for field, source in zip(schema, sources, strict=True)
+        ]
+    )
 
 
 def carried_by(data_type: pa.DataType, carried: Mapping[str, Carried]) -> Carried | None:
@@ -126,39 +145,76 @@ def carried_by(data_type: pa.DataType, carried: Mapping[str, Carried]) -> Carrie
     return None
 
 
-def _values(source: Carried, structs: pa.ChunkedArray, max_media_nbytes: int) -> pa.ChunkedArray:
-    ids = pc.struct_field(structs, [0]).combine_chunks()
-    unique = ids.drop_null().unique().sort()
-    if len(unique) == 0:
-        return pa.chunked_array([pa.nulls(len(ids), source.field.type)])
-    left = max(max_media_nbytes, 0)
-    values = _read(source, np.asarray(unique), left)
-    places = pc.index_in(ids, value_set=unique)
-    if types.is_bytes_media(source.field):
-        _check_nbytes(source, values, places, left)
-    return pa.chunked_array([values.take(places).cast(source.field.type)])
+@dataclass(frozen=True, eq=False)
+class _Together:
+    """Columns of a result that stand for values of the same rows of one table, by their places."""
+
+    slot: str
+    ids: pa.Array
+    sources: dict[int, Carried]
 
 
-def _read(source: Carried, ids: npt.NDArray[np.uint64], max_media_nbytes: int) -> pa.Array:
+def _read_together(table: pa.Table, carried: Mapping[str, Carried]) -> list[_Together]:
+    found: list[_Together] = []
+    for at, field in enumerate(table.schema):
+        source = carried_by(field.type, carried)
+        if source is None:
+            continue
+        ids = pc.struct_field(table.column(at), [0]).combine_chunks()
+        same = next((each for each in found if each.slot == source.slot and each.ids.equals(ids)), None)
+        if same is None:
+            found.append(_Together(source.slot, ids, {at: source}))
+        else:
+            same.sources[at] = source
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Values of some row ids, each read once, and the place of each id among them."""
+
+    read: pa.Table | None
+    places: pa.Array
+
+    @classmethod
+    def of(cls, together: _Together, max_media_nbytes: int) -> _Rows:
+        unique = together.ids.drop_null().unique().sort()
+        if len(unique) == 0:
+            return cls(None, together.ids)
+        snapshot = next(iter(together.sources.values())).snapshot
+        columns = list(dict.fromkeys(source.column for source in together.sources.values()))
+        read = _read(snapshot, np.asarray(unique), columns, max_media_nbytes)
+        return cls(read, pc.index_in(together.ids, value_set=unique))
+
+    def values(self, source: Carried, left: int) -> pa.ChunkedArray:
+        """Return a column in the order of the result."""
+        if self.read is None:
+            return pa.chunked_array([pa.nulls(len(self.places), source.field.type)])
+        values = self.read[source.column].combine_chunks()
+        if types.is_bytes_media(source.field):
+            _check_nbytes(source, values, self.places, left)
+        return pa.chunked_array([values.take(self.places).cast(source.field.type)])
+
+
+def _read(snapshot: Snapshot, ids: npt.NDArray[np.uint64], columns: list[str], max_media_nbytes: int) -> pa.Table:
     """Read rows in pieces: Ctrl-C and the clock act between two reads of Lance."""
-    sizes.check_rows(source.snapshot, [source.column], ids, max_media_nbytes)
+    sizes.check_rows(snapshot, columns, ids, max_media_nbytes)
     if len(ids) <= _FIRST_PIECE:
-        return reads.take_row_ids(source.snapshot, ids, [source.column], max_media_nbytes=None)[
-            source.column
-        ].combine_chunks()
-    rows = _PIECES * sizes.rows_per_batch(source.snapshot, [source.column])
+        return reads.take_row_ids(snapshot, ids, columns, max_media_nbytes=None)
+    rows = _PIECES * sizes.rows_per_batch(snapshot, columns)
     pieces = [
-        reads.take_row_ids(source.snapshot, ids[start : start + rows], [source.column], max_media_nbytes=None)
+        reads.take_row_ids(snapshot, ids[start : start + rows], columns, max_media_nbytes=None)
         for start in range(0, len(ids), rows)
     ]
-    return pa.concat_tables(pieces)[source.column].combine_chunks()
+    return pa.concat_tables(pieces)
 
 
 def _check_nbytes(source: Carried, values: pa.Array, places: pa.Array, left: int) -> None:
     """Refuse what is read once and held often: an image joined to many rows."""
     nbytes = int(pc.sum(pc.binary_length(values).take(places)).as_py() or 0)
     if nbytes > left:
+        other = "raise the limit" if len(places) == 1 else "stream with batches()"
         raise ResourceLimitError(
-            f"the result holds {nbytes / 1e9:.1f} GB of {source.column!r}, over what is left of max_media_nbytes "
-            f"({left / 1e9:.1f} GB); leave the column out, or stream with batches()"
+            f"the result holds {format_nbytes(nbytes)} of {source.column!r}, over what is left of max_media_nbytes "
+            f"({format_nbytes(left)}); leave the column out, or {other}"
         )

@@ -11,7 +11,6 @@ from lakehouse import reads
 from lakehouse.errors import LakehouseError
 from lakehouse.sql.scans.dataset import SnapshotDataset
 from lakehouse.sql.statement.slots import base_table
-from lakehouse.sql.statement.syntax import walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,10 +22,10 @@ __all__ = ["CountDataset", "counting", "fill_count"]
 _COUNT = "count_star()"  # what DuckDB calls the column
 
 
-def counting(statement: Node) -> dict[int, Node]:
+def counting(nodes: Iterable[Node]) -> dict[int, Node]:
     """Find the queries that only count the rows of one table, by the ``id`` of the table's node."""
-    nodes = (node for node in walk(statement) if node.get("type") == "SELECT_NODE")
-    return {id(node["from_table"]): node for node in nodes if _counts(node)}
+    selects = (node for node in nodes if node.get("type") == "SELECT_NODE")
+    return {id(node["from_table"]): node for node in selects if _counts(node)}
 
 
 def _counts(node: Node) -> bool:
@@ -77,6 +76,10 @@ class CountDataset(SnapshotDataset):
     def num_rows(self) -> int:
         """One."""
         return 1
+
+    def afresh(self) -> CountDataset:
+        """Return the same, not counted yet."""
+        return CountDataset(self.snapshot, {}, where=self.where)
 
     def notes(self) -> list[str]:
         """Say how Lance counts."""

@@ -109,6 +109,15 @@ class SnapshotDataset:
         return pa.field(field.name, duckdb_type(field.type))
 
     @cached_property
+    def handed(self) -> pa.Schema:
+        """The same columns as DuckDB is given them, in the forms that memory is likely to have them in."""
+        schema = self.schema
+        for name, form in (self._resident.forms(self.snapshot) if self._resident is not None else {}).items():
+            if name not in self._carried:
+                schema = schema.set(schema.get_field_index(name), pa.field(name, form))
+        return schema
+
+    @cached_property
     def comparable(self) -> pa.Schema:
         """The columns that Lance can compare, as it has them."""
         fields = [field for field in self.snapshot.schema if field.name not in self._carried]
@@ -152,7 +161,7 @@ class SnapshotDataset:
         self._narrowing = f"({self._narrowing}) AND ({where})" if self._narrowing else where
 
     def read(self, columns: Sequence[str], conditions: Iterable[str] = ()) -> pa.RecordBatchReader:
-        """Read columns of at least the rows for which conditions of Lance's SQL hold."""
+        """Read columns of at least the rows for which conditions of Lance's SQL hold; `handed` where there are none."""
         try:
             with translated(f"reading {self.name!r}"):
                 return self._read(list(columns), list(conditions))
@@ -161,13 +170,14 @@ class SnapshotDataset:
             raise
 
     def _read(self, columns: list[str], conditions: list[str]) -> pa.RecordBatchReader:
+        seen = self.schema if conditions else self.handed
         needed = [name for name in columns if name not in self._carried]
         if len(needed) < len(columns) and ROW_ID not in needed:
             needed.append(ROW_ID)  # what carried columns are made of
         fields = [self.snapshot.schema.field(name) for name in needed if name not in ROW_IDS]
         is_wide = any(_width(field) >= _WIDE_NBYTES for field in fields)
         batches = self._batches(needed, fields, self._where(conditions, is_wide=is_wide))
-        schema = pa.schema([self.schema.field(name) for name in columns])
+        schema = pa.schema([seen.field(name) for name in columns])
         if batches.schema.equals(schema):
             return batches
         return pa.RecordBatchReader.from_batches(schema, self.shaped(batches, schema))
@@ -189,7 +199,7 @@ class SnapshotDataset:
         if self._stops_after is not None:
             rows, readahead = max(_FEWEST_ROWS, min(rows, self._stops_after)), 1
         elif where is None and (held := self._held(columns)) is not None:
-            return held.to_reader(max_chunksize=rows)
+            return self._named(held).to_reader(max_chunksize=rows)
         return self.snapshot.dataset.scanner(
             columns=columns,
             filter=where,
@@ -206,6 +216,12 @@ class SnapshotDataset:
             return None
         return self._resident.table(self.snapshot, columns)
 
+    def _named(self, held: pa.Table) -> pa.Table:
+        """Declare columns that are in DuckDB's form already as those handed over: Python need not touch them."""
+        seen = [self.handed.field(field.name) for field in held.schema]
+        fields = [one if one.type == other.type else other for one, other in zip(seen, held.schema, strict=True)]
+        return pa.Table.from_arrays(held.columns, schema=pa.schema(fields))
+
     def shaped(self, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """Make the columns DuckDB sees of those stored."""
         makers = [self._maker(field) for field in schema]
@@ -214,7 +230,7 @@ class SnapshotDataset:
 
     def _maker(self, field: pa.Field) -> Callable[[pa.RecordBatch], pa.Array]:
         if field.name not in self._carried:
-            return lambda batch: batch.column(field.name).cast(field.type)
+            return lambda batch: _as_type(batch.column(field.name), field.type)
         absent = self._ids_of_nulls(field.name) if field.name in self._null_tested else None
 
         def struct(batch: pa.RecordBatch) -> pa.Array:
@@ -259,6 +275,10 @@ class SnapshotDataset:
         if used:
             return f"Lance answers {condition} from the index {', '.join(used)}"
         return f"{condition}: no index, every row is compared"
+
+
+def _as_type(values: pa.Array, data_type: pa.DataType) -> pa.Array:
+    return values if values.type == data_type else values.cast(data_type)  # Arrow 26 copies decimals all the same
 
 
 def _width(field: pa.Field) -> int:

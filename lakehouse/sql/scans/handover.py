@@ -59,6 +59,7 @@ class _Source(ArrowScanSource):
     def __init__(self, table: SnapshotDataset | SearchDataset) -> None:
         super().__init__(table)
         self._table = table
+        self._handed = table.handed if isinstance(table, SnapshotDataset) else table.schema
 
     def rows(self) -> int:
         """Return the number of rows, by which joins are planned."""
@@ -66,7 +67,7 @@ class _Source(ArrowScanSource):
 
     def __arrow_c_schema__(self) -> object:
         """Return the table's columns."""
-        return self._table.schema.__arrow_c_schema__()
+        return self._handed.__arrow_c_schema__()
 
     def accepts(self, predicate: Node) -> bool:
         """Whether Lance answers a condition from an index; all others DuckDB compares itself."""
@@ -101,7 +102,8 @@ class _Source(ArrowScanSource):
         for each in filters[1:]:
             kept &= to_arrow(each, schema)
         scanner = pads.Scanner.from_batches(batches, columns=names, filter=kept)
-        return scanner.to_reader().__arrow_c_stream__(), columns is not None
+        handed = pa.schema([self._handed.field(name) for name in names])
+        return scanner.to_reader().cast(handed).__arrow_c_stream__(), columns is not None
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """Return all columns of all rows: how DuckDB knows what may be registered."""

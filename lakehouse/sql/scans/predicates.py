@@ -30,11 +30,11 @@ from lakehouse.sql.scans.comparisons import (
 )
 from lakehouse.sql.scans.constants import constant
 from lakehouse.sql.statement.slots import ROW_IDS
-from lakehouse.sql.statement.syntax import NoValue, value_of, walk
+from lakehouse.sql.statement.syntax import NoValue, value_of
 from lakehouse.where import literal, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from lakehouse.sql.statement.syntax import Node
 
@@ -69,11 +69,11 @@ class Scope:
     alone: bool
 
 
-def scopes(statement: Node) -> dict[int, Scope]:
+def scopes(nodes: Iterable[Node]) -> dict[int, Scope]:
     """Find the WHERE that each table stands under, by the ``id`` of the table's node."""
     return {
         id(table): Scope(node["where_clause"], alone=table is node["from_table"])
-        for node in walk(statement)
+        for node in nodes
         # a sample is drawn before WHERE filters
         if node.get("type") == "SELECT_NODE" and node["where_clause"] is not None and node["sample"] is None
         for table in _filtered_first(node["from_table"])
@@ -227,8 +227,10 @@ class _Translation:
         """Find the column, or the field of a struct, that a name means, quoted for Lance, if it can be compared."""
         parts = _path(node)
         if len(parts) > 1 and parts[0] == self.alias:
-            if self.alias in self.columns:
-                return None  # a column and its field, or the table and its column
+            # DuckDB takes `h.w` as the table's column where there is one, else as a field of a column `h`.
+            named = node.get("class") == "COLUMN_REF" and parts[1] in self.columns
+            if self.alias in self.columns and not named:
+                return None
             parts = parts[1:]
         elif not self.alone:
             return None

@@ -6,9 +6,8 @@ new fragments are read, after a delete only those that lost rows.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-import threading
-from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,9 +17,11 @@ import pyarrow as pa
 from lakehouse import types
 from lakehouse.errors import translated
 from lakehouse.reads import ROW_ID
+from lakehouse.sql.scans.forms import compact, compact_type
+from lakehouse.sql.scans.memory import Memory
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Sequence
+    from collections.abc import Container, Hashable, Iterator, Mapping, Sequence
 
     from lakehouse.snapshot import Snapshot
 
@@ -43,6 +44,9 @@ class _Piece:
 class Resident:
     """Columns of versions, the least recently used given up first.
 
+    A column that is asked for again is given the form of `lakehouse.sql.scans.forms`: that costs as much as to decode
+    it, and is worth it where the column goes on being used.
+
     Parameters
     ----------
     max_nbytes
@@ -52,20 +56,20 @@ class Resident:
     """
 
     def __init__(self, max_nbytes: int, num_threads: int) -> None:
-        self._max_nbytes = max_nbytes
+        self._memory = Memory(max_nbytes)
         self._num_threads = num_threads
-        self._lock = threading.Lock()
-        self._held: OrderedDict[Hashable, pa.ChunkedArray] = OrderedDict()
-        self._nbytes = 0
         self._widths: dict[Hashable, float] = {}
+        self._forms: dict[str, dict[Hashable, pa.DataType]] = {}  # of columns asked for twice, by the table's folder
 
     @property
     def nbytes(self) -> int:
         """What is held now."""
-        return self._nbytes
+        return self._memory.nbytes
 
     def table(self, snapshot: Snapshot, columns: Sequence[str]) -> pa.Table | None:
         """Return columns of a version in the order of its rows, or None where they are media or too large to hold.
+
+        Their types are those stored, or those of `forms`.
 
         Parameters
         ----------
@@ -75,33 +79,46 @@ class Resident:
             Their names, ``_rowid`` among them or not.
         """
         with translated(f"reading {snapshot.name!r}"):
+            place = (_identity(snapshot), *columns)
+            if (table := self._memory.table(place)) is not None:
+                return table
             if not self._fits(snapshot, columns):
                 return None
             fragments = snapshot.dataset.get_fragments()
             pieces = _pieces(snapshot, fragments, columns)
-            found = self._look_up(itertools.chain.from_iterable(pieces))
+            found = self._memory.find(piece.key for row in pieces for piece in row)
             lacking = [[piece for piece in row if piece.key not in found] for row in pieces]
+            read: dict[Hashable, pa.ChunkedArray] = {}
             for first, last in _runs(lacking):
-                read = self._read(snapshot, fragments[first:last], lacking[first:last])
-                self._keep(read)
-                found |= read
-        chunks = [[chunk for row in pieces for chunk in found[row[at].key].chunks] for at in range(len(columns))]
-        schema = pa.schema([_field(snapshot, name) for name in columns])
-        arrays = [pa.chunked_array(each, field.type) for each, field in zip(chunks, schema, strict=True)]
-        return pa.table(arrays, schema=schema)
+                read |= self._read(snapshot, fragments[first:last], lacking[first:last])
+        self._memory.keep(read)
+        table, changed = self._put_together(snapshot, columns, pieces, found | read, new=read.keys())
+        self._memory.keep(changed)
+        decided = self._decided(snapshot)
+        if all(_place(snapshot, _field(snapshot, name)) in decided for name in columns):
+            self._memory.keep_table(place, table, found | read)
+        return table
+
+    def forms(self, snapshot: Snapshot) -> dict[str, pa.DataType]:
+        """Return the types, other than those stored, that columns were held in and will be again."""
+        decided = self._decided(snapshot)
+        forms = {field.name: decided.get(_place(snapshot, field)) for field in snapshot.schema} if decided else {}
+        return {name: form for name, form in forms.items() if form not in (None, snapshot.schema.field(name).type)}
+
+    def _decided(self, snapshot: Snapshot) -> dict[Hashable, pa.DataType]:
+        return self._forms.setdefault(snapshot.uri, {})
 
     def held(self, snapshot: Snapshot, columns: Sequence[str]) -> bool:
         """Whether nothing need be read to return these columns."""
         pieces = _pieces(snapshot, snapshot.dataset.get_fragments(), columns)
-        with self._lock:
-            return all(piece.key in self._held for row in pieces for piece in row)
+        return self._memory.holds(piece.key for row in pieces for piece in row)
 
     def _fits(self, snapshot: Snapshot, columns: Sequence[str]) -> bool:
         fields = [_field(snapshot, name) for name in columns]
         if not columns or any(types.is_bytes_media(field) for field in fields):
             return False
         sizes = [snapshot.num_rows * self._width(snapshot, field) for field in fields]
-        return max(sizes, default=0) <= self._max_nbytes / _MOST_OF_IT and sum(sizes) <= self._max_nbytes
+        return max(sizes, default=0) <= self._memory.max_nbytes / _MOST_OF_IT and sum(sizes) <= self._memory.max_nbytes
 
     def _width(self, snapshot: Snapshot, field: pa.Field) -> float:
         """Return a column's bytes a row, of its first rows where the type does not say."""
@@ -113,21 +130,40 @@ class Resident:
             self._widths[place] = probe.nbytes / max(1, probe.num_rows)
         return self._widths[place]
 
-    def _look_up(self, pieces: Iterator[_Piece]) -> dict[Hashable, pa.ChunkedArray]:
-        with self._lock:
-            keys = {piece.key for piece in pieces if piece.key in self._held}
-            for key in keys:
-                self._held.move_to_end(key)
-            return {key: self._held[key] for key in keys}
+    def _put_together(
+        self,
+        snapshot: Snapshot,
+        columns: Sequence[str],
+        pieces: Sequence[Sequence[_Piece]],
+        parts: Mapping[Hashable, pa.ChunkedArray],
+        new: Container[Hashable],
+    ) -> tuple[pa.Table, dict[Hashable, pa.ChunkedArray]]:
+        """Return columns for this statement, and the pieces that are to be held in another form for the next."""
+        columns_now: list[pa.ChunkedArray] = []
+        changed: dict[Hashable, pa.ChunkedArray] = {}
+        for at, name in enumerate(columns):
+            column = [row[at] for row in pieces]
+            again = bool(column) and not any(piece.key in new for piece in column)
+            values = [parts[piece.key] for piece in column]
+            now, later = self._decide(snapshot, _field(snapshot, name), values, again=again)
+            columns_now.append(now)
+            starts = itertools.accumulate((piece.num_rows for piece in column), initial=0)
+            for start, piece, part in zip(starts, column, values, strict=False):
+                if part.type != later.type:
+                    changed[piece.key] = later.slice(start, piece.num_rows)
+        return pa.table(columns_now, names=list(columns)), changed
 
-    def _keep(self, read: dict[Hashable, pa.ChunkedArray]) -> None:
-        with self._lock:
-            for key, values in read.items():
-                if key not in self._held:
-                    self._held[key] = values
-                    self._nbytes += values.nbytes
-            while self._nbytes > self._max_nbytes:
-                self._nbytes -= self._held.popitem(last=False)[1].nbytes
+    def _decide(
+        self, snapshot: Snapshot, field: pa.Field, parts: Sequence[pa.ChunkedArray], *, again: bool
+    ) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+        """Return a column for this statement and for the next: its form is decided when it is asked for again."""
+        decided, place = self._decided(snapshot), _place(snapshot, field)
+        form = decided.get(place)  # once: another thread may decide meanwhile
+        now = _joined(parts, field.type, form or field.type)
+        later = compact(now) if again and form is None else now
+        if again or form is not None or compact_type(field.type) is None:
+            decided[place] = later.type
+        return now, later
 
     def _read(
         self, snapshot: Snapshot, fragments: Sequence[Any], pieces: Sequence[Sequence[_Piece]]
@@ -154,6 +190,12 @@ class Resident:
         }
 
 
+def _identity(snapshot: Snapshot) -> Hashable:
+    """Tell a version from all others, those of a table of the same name that is gone too, faster than by its files."""
+    manifest = snapshot.dataset._ds.serialized_manifest()  # noqa: SLF001 - what a dataset is pickled as
+    return snapshot.uri, hashlib.blake2b(manifest, digest_size=16).digest()
+
+
 def _pieces(snapshot: Snapshot, fragments: Sequence[Any], columns: Sequence[str]) -> list[list[_Piece]]:
     """Return a row of pieces for each fragment."""
     uri, version = snapshot.uri, snapshot.version
@@ -172,6 +214,19 @@ def _pieces(snapshot: Snapshot, fragments: Sequence[Any], columns: Sequence[str]
             row.append(_Piece(name, (uri, ids[name], mine or version, changed), num_rows))
         found.append(row)
     return found
+
+
+def _place(snapshot: Snapshot, field: pa.Field) -> Hashable:
+    """Return what a decision on a column is good for: a table that has grown eightfold is looked at again."""
+    return field.name, field.type, snapshot.num_rows.bit_length() // 3
+
+
+def _joined(parts: Sequence[pa.ChunkedArray], stored: pa.DataType, form: pa.DataType) -> pa.ChunkedArray:
+    """Put the parts of a column together in a form; as they are stored if one has too many texts for it."""
+    alike = parts if form == stored else [p if p.type == form else compact(p, at_any_length=True) for p in parts]
+    if any(part.type != form for part in alike):
+        form, alike = stored, [part if part.type == stored else part.cast(stored) for part in parts]
+    return pa.chunked_array([chunk for part in alike for chunk in part.chunks], form)
 
 
 def _ids(field: Any) -> frozenset[int]:

@@ -21,7 +21,7 @@ from lakehouse.sql.statement.slots import ROW_ADDRESS, ROW_IDS
 from lakehouse.sql.statement.syntax import SEARCHES, column_refs, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from lakehouse.index_kinds import Family
     from lakehouse.snapshot import Snapshot
@@ -91,10 +91,10 @@ class Search:
         )
 
 
-def search_calls(statement: Node) -> list[Node]:
+def search_calls(nodes: Iterable[Node]) -> list[Node]:
     """List the places that call a search function."""
-    nodes = [node for node in walk(statement) if node.get("type") == "TABLE_FUNCTION"]
-    return [node for node in nodes if node["function"]["function_name"].lower() in SEARCHES]
+    calls = [node for node in nodes if node.get("type") == "TABLE_FUNCTION"]
+    return [node for node in calls if node["function"]["function_name"].lower() in SEARCHES]
 
 
 def read_call(node: Node, compute: Callable[[Node], Any]) -> Search:
@@ -133,7 +133,7 @@ def _named(argument: Node, place: int) -> tuple[str, Node]:
     return (_POSITIONAL[place] if place < len(_POSITIONAL) else f"number {place + 1}"), expression
 
 
-def check_reach(statement: Node, call: Node) -> None:
+def check_reach(nodes: Iterable[Node], call: Node) -> None:
     """Refuse a prefilter that a WHERE stands over, but not beside.
 
     Raises
@@ -141,7 +141,7 @@ def check_reach(statement: Node, call: Node) -> None:
     QueryError
         The WHERE of an outer SELECT, or over an outer join, would filter after the search without a word.
     """
-    selects = [node for node in walk(statement) if node.get("type") == "SELECT_NODE" and node["where_clause"]]
+    selects = [node for node in nodes if node.get("type") == "SELECT_NODE" and node["where_clause"]]
     if any(inner is call for node in selects for inner in walk(node["from_table"])):
         raise QueryError("prefilter := true: put the search and its WHERE into one SELECT, without an outer join")
 
@@ -155,7 +155,7 @@ def prefilter(asked: Search, scope: Scope, alias: str, schema: pa.Schema, values
         A part of it that Lance cannot answer: the hits would be filtered after the search without a word.
     """
     for part in conjuncts(scope.where):
-        names = list(column_refs(part))
+        names = list(column_refs(walk(part)))
         after = any(name[-1].casefold() == asked.score for name in names)
         elsewhere = not scope.alone and all(len(n) > 1 and n[0].casefold() != alias.casefold() for n in names)
         if not after and not elsewhere and lance_part(Scope(part, scope.alone), alias, schema, values) is None:

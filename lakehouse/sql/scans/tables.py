@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,10 @@ from lakehouse.sql.scans.predicates import lance_part, scopes
 from lakehouse.sql.scans.searches import Search, SearchDataset, check_reach, prefilter, read_call, search_calls
 from lakehouse.sql.statement import catalog, planner, slots
 from lakehouse.sql.statement.dtypes import duckdb_type
+from lakehouse.where import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection
 
     from lakehouse.snapshot import Snapshot
     from lakehouse.sql.scans.comparisons import Part
@@ -90,6 +92,8 @@ class Tables:
         self._names = names
         self._types = types
         self._resident = resident
+        if not isinstance(handed, Mapping) or not all(isinstance(name, str) for name in handed):
+            raise InvalidArgumentError(f"tables= is a {type(handed).__name__}; give names too: tables={{'name': …}}")
         self._handed = {name.casefold(): (name, value) for name, value in handed.items()}
         if len(self._handed) < len(handed):
             raise InvalidArgumentError(f"tables= has a name twice, SQL knows no case: {', '.join(handed)}")
@@ -103,6 +107,20 @@ class Tables:
         """The version of each table of the lake, by its name in the statement."""
         return {str(name): snapshot.version for name, snapshot in self._opened.items()}
 
+    def are_newest(self) -> bool:
+        """Whether each table is still at the version that was opened."""
+        return all(self._open(name) is snapshot for name, snapshot in self._opened.items())
+
+    def are_kept(self) -> bool:
+        """Whether all depends on the statement and the newest versions: nothing handed in, pinned or searched."""
+        counts = all(isinstance(table, CountDataset) for table in self._plain.values())
+        pinned = any(snapshot.pinned for snapshot in self._opened.values())
+        return counts and not pinned and not any(place.search for place in self._places.values())
+
+    def has(self, name: str) -> bool:
+        """Whether a version of a table, or of a branch as in ``pets@exp``, was opened."""
+        return any(snapshot.name == name for snapshot in self._opened.values())
+
     def fill(self, statement: Node, values: Mapping[str, Any], compute: Callable[[Node], Any]) -> None:
         """Put a slot in every place that names a table.
 
@@ -115,13 +133,14 @@ class Tables:
         compute
             Gives the value of an expression; called for what stands in an AT clause.
         """
+        nodes = planner.write_out(statement)
         references = planner.references(statement)
-        for node, everything in planner.show_tables(statement):
+        for node, everything in planner.show_tables(nodes):
             slots.fill_plain(node, self._slot_of(catalog.ALL_TABLES) if everything else self._slot_of_names())
-        for node, view in catalog.views(statement):
+        for node, view in catalog.views(nodes):
             slots.fill_plain(node, self._slot_of(view))
-        named = planner.named_row_ids(statement)
-        wheres, counts = scopes(statement), counting(statement)
+        named = planner.named_row_ids(nodes)
+        wheres, counts = scopes(nodes), counting(nodes)
         shown: dict[int, str] = {}
         for reference in references:
             if reference.name.casefold() in self._handed:
@@ -141,15 +160,15 @@ class Tables:
             slots.fill(reference.node, reference.alias, slot, named if shows else ())
             if shows:
                 shown[id(reference.node)] = reference.alias
-        for node in search_calls(statement):
+        for node in search_calls(nodes):
             alias = node["alias"] or node["function"]["function_name"]
             asked, scope = read_call(node, compute), wheres.get(id(node))
             if asked.prefilter and scope is None:
-                check_reach(statement, node)
+                check_reach(nodes, node)
             slots.fill(node, alias, self._slot_of_search(asked, alias, scope, values), named)
             if named:
                 shown[id(node)] = alias
-        slots.hide_row_ids(statement, shown, named)
+        slots.hide_row_ids(nodes, shown, named)
 
     @property
     def places(self) -> Mapping[str, Place]:
@@ -175,6 +194,10 @@ class Tables:
             return self._places[slot].snapshot.num_rows
         return getattr(self._plain.get(slot), "num_rows", None)
 
+    def is_indexed(self, slot: str, column: str) -> bool:
+        """Whether a column of a table of the lake has an index that conditions are answered from."""
+        return quoted(column) in SnapshotDataset(self._places[slot].snapshot, {}).indexed
+
     def datasets(
         self, carried: Mapping[str, Carried], null_tested: Collection[str] = (), heads: Mapping[str, Head] = _NO_HEADS
     ) -> dict[str, Any]:
@@ -189,7 +212,9 @@ class Tables:
         heads
             The rows a LIMIT asks for, by slot.
         """
-        datasets: dict[str, Any] = dict(self._plain)
+        datasets: dict[str, Any] = {
+            slot: table.afresh() if isinstance(table, CountDataset) else table for slot, table in self._plain.items()
+        }
         for slot, place in self._places.items():
             mine = {column.column: name for name, column in carried.items() if column.slot == slot}
             head = heads.get(slot)
@@ -274,13 +299,16 @@ def _as_arrow(name: str, value: Any, *, once: bool) -> Any:
         return value
     if isinstance(value, pa.Table | pa.RecordBatch):
         table = pa.table(value)
-        return table.cast(_schema(table.schema))
+        seen = _schema(table.schema)
+        return table if seen == table.schema else table.cast(seen)
     try:
         source = as_source(value)
     except InvalidArgumentError as error:
         raise InvalidArgumentError(f"tables= {name!r}: {error}") from error
     reader = pa.RecordBatchReader.from_batches(source.schema, (chunk.batch for chunk in source.chunks()))
-    reader = reader.cast(_schema(source.schema))
+    seen = _schema(source.schema)
+    if seen != source.schema:  # Arrow casts no union, not even to itself
+        reader = reader.cast(seen)
     return reader if once else reader.read_all()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lakehouse._messages import clean
 from lakehouse.errors import QueryError
 from lakehouse.sql.statement.syntax import SEARCHES, walk
 
@@ -112,6 +113,8 @@ def _admit_table_function(name: str) -> None:
         return
     if name.lower() in ("query", "query_table"):
         raise QueryError(f"{name}() is refused: {_HIDDEN_SQL}")
+    if name.lower() == "lance_hybrid_search":
+        raise QueryError(f"{name}() is not built yet; join lance_vector_search and lance_fts on _rowid")
     raise QueryError(f"{name}() is refused as a table: {_OUTSIDE}")
 
 
@@ -135,8 +138,7 @@ def refusal(cursor: duckdb.DuckDBPyConnection, text: str, message: str) -> Query
     except ValueError:  # a statement whose type duckdb's Python package does not know
         kinds = words[:1]
     except duckdb.Error as error:
-        advice = "\nAT goes as in: pets p AT (VERSION => 3), or 'v1' for a tag; the alias stands before it"
-        return QueryError(f"the SQL does not parse: {error}{advice if ' at (' in text.lower() else ''}")
+        return QueryError(f"the SQL does not parse: {clean(str(error))}{_advice(text.lower())}")
     other = [kind for kind in kinds if kind != "SELECT"]
     if not other or other[0] == "MULTI":
         return QueryError(f"{_PIVOT} ({message})")
@@ -144,6 +146,17 @@ def refusal(cursor: duckdb.DuckDBPyConnection, text: str, message: str) -> Query
     named = words if words and kinds[0] == other[0] and words[0] in _INSTEAD else [kind]
     instead = _INSTEAD.get(" ".join(named)) or _INSTEAD.get(named[0], _OUTSIDE)
     return QueryError(f"SQL here only reads; {' '.join(named)} is refused: {instead}")
+
+
+def _advice(text: str) -> str:
+    if " at (" not in text:
+        return ""
+    if any(name in text for name in SEARCHES):
+        return (
+            "\nA search function takes no AT: lake.open_table(name, version=3).search(…) searches a version, and "
+            "tables={'hits': …} hands what it finds to a statement"
+        )
+    return "\nAT goes as in: pets p AT (VERSION => 3), or 'v1' for a tag; the alias stands before it"
 
 
 def _first_words(text: str) -> list[str]:

@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from lakehouse.errors import QueryError, closest
 from lakehouse.sql.statement.dtypes import as_seen
-from lakehouse.sql.statement.syntax import walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -47,7 +46,7 @@ _EXPANDED = pa.schema(
 )
 
 
-def views(statement: Node) -> list[tuple[Node, str]]:
+def views(nodes: Iterable[Node]) -> list[tuple[Node, str]]:
     """List the places that name a view of the information schema, each with the view.
 
     Raises
@@ -56,9 +55,11 @@ def views(statement: Node) -> list[tuple[Node, str]]:
         One that a lake does not have.
     """
     found = []
-    for node in walk(statement):
-        path = [part.casefold() for part in node.get("qualified_name", {}).get("path", ())]
-        if node.get("type") != "BASE_TABLE" or len(path) < 2 or path[-2] != SCHEMA:
+    for node in nodes:
+        if node.get("type") != "BASE_TABLE":
+            continue
+        path = [part.casefold() for part in node["qualified_name"]["path"]]
+        if len(path) < 2 or path[-2] != SCHEMA:
             continue
         if path[-1] not in ("tables", "columns"):
             raise QueryError(

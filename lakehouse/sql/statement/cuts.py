@@ -9,7 +9,7 @@ from lakehouse.sql.statement.slots import slot_of
 from lakehouse.sql.statement.syntax import value_of, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from lakehouse.sql.statement.syntax import Node
 
@@ -18,26 +18,26 @@ __all__ = ["Head", "cuts", "heads", "named_item", "rows_kept", "samples"]
 _FEW = 1_000  # rows; as many random reads of a column cost less than dragging it through a scan of a large table
 
 
-def cuts(statement: Node, values: Mapping[str, Any]) -> list[Node]:
+def cuts(nodes: Iterable[Node], values: Mapping[str, Any]) -> list[Node]:
     """List the queries that keep few rows by a LIMIT, those inside of others last."""
-    limits = ((node, rows_kept(node, values)) for node in walk(statement) if "modifiers" in node)
+    limits = ((node, rows_kept(node, values)) for node in nodes if node.get("modifiers"))
     return [node for node, rows in limits if rows is not None and rows <= _FEW]
 
 
-def samples(statement: Node, num_rows: Callable[[str], int | None]) -> list[Node]:
+def samples(nodes: Iterable[Node], num_rows: Callable[[str], int | None]) -> list[Node]:
     """List the tables in FROM that few rows are drawn from.
 
     ``USING SAMPLE`` behind a SELECT over one table means the same as behind the table, where it is put.
 
     Parameters
     ----------
-    statement
-        The statement; it is changed.
+    nodes
+        The statement's nodes; they are changed.
     num_rows
         Counts the rows in a slot.
     """
     found = []
-    for node in walk(statement):
+    for node in nodes:
         table = node.get("from_table")
         if table and node["sample"] and table["type"] in ("BASE_TABLE", "SUBQUERY") and not table["sample"]:
             table["sample"], node["sample"] = node["sample"], None
@@ -70,14 +70,14 @@ class Head:
 
 
 def heads(
-    statement: Node, values: Mapping[str, Any], slots: Container[str], is_scalar: Callable[[str], bool]
+    nodes: Iterable[Node], values: Mapping[str, Any], slots: Container[str], is_scalar: Callable[[str], bool]
 ) -> dict[str, Head]:
     """Find the slots that a LIMIT shows the first rows of, with nothing between that needs later ones.
 
     Parameters
     ----------
-    statement
-        The statement; an OFFSET that the table leaves out itself is taken out of it.
+    nodes
+        The statement's nodes; an OFFSET that the table leaves out itself is taken out of it.
     values
         Values of its parameters.
     slots
@@ -86,7 +86,7 @@ def heads(
         Whether a function gives each row a value.
     """
     found = {}
-    for node in walk(statement):
+    for node in nodes:
         if node.get("type") != "SELECT_NODE" or len(node["modifiers"]) != 1 or not _shows_rows(node, is_scalar):
             continue
         (modifier,) = node["modifiers"]

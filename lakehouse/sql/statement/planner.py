@@ -17,7 +17,7 @@ from lakehouse.sql.statement.slots import ROW_IDS, base_table, select_all
 from lakehouse.sql.statement.syntax import column_refs, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from lakehouse.sql.statement.syntax import Node
 
@@ -28,6 +28,7 @@ __all__ = [
     "references",
     "show_tables",
     "table_name",
+    "write_out",
 ]
 
 
@@ -96,28 +97,27 @@ class Reference:
 def references(statement: Node) -> list[Reference]:
     """List the places that name a table, those left out that mean a name of a WITH clause or of a schema.
 
-    Raises
-    ------
-    QueryError
-        A name in a schema that a lake does not have.
+    Parameters
+    ----------
+    statement
+        The statement, written out by `write_out`.
     """
-    _spell_out_shows(statement)
-    _leave_schemas_out(statement)
-    return list(_references(statement["node"], frozenset(), shows=True))
+    found: list[Reference] = []
+    _references(statement["node"], frozenset(), found, shows=True)
+    return found
 
 
-def _references(value: Any, names: frozenset[str], *, shows: bool) -> Iterator[Reference]:
-    if isinstance(value, list):
+def _references(value: Any, names: frozenset[str], found: list[Reference], *, shows: bool) -> None:
+    if type(value) is list:
         for child in value:
-            yield from _references(child, names, shows=shows)
-        return
-    if not isinstance(value, dict):
+            if type(child) is dict or type(child) is list:
+                _references(child, names, found, shows=shows)
         return
     kind = value.get("type")
     if kind == "BASE_TABLE":
         *schema, name = (part.casefold() for part in value["qualified_name"]["path"])
         if tuple(schema) in SCHEMAS or (not schema and name not in names):
-            yield Reference.of(value, shows_row_ids=shows)
+            found.append(Reference.of(value, shows_row_ids=shows))
         return
     if kind == "RECURSIVE_CTE_NODE":
         names |= {value["cte_name"].casefold()}
@@ -126,16 +126,32 @@ def _references(value: Any, names: frozenset[str], *, shows: bool) -> Iterator[R
     if kind in ("SELECT_NODE", "SUBQUERY"):  # no set: the "type" of a sample's size is a dictionary
         shows = True
     for entry in (value.get("cte_map") or {}).get("map", ()):  # each sees those before it, and not itself
-        yield from _references(entry["value"], names, shows=True)
+        _references(entry["value"], names, found, shows=True)
         names |= {entry["key"].casefold()}
     for key, child in value.items():
-        if key != "cte_map":
-            yield from _references(child, names, shows=shows)
+        if child and (type(child) is dict or type(child) is list) and key != "cte_map":
+            _references(child, names, found, shows=shows)
 
 
-def _spell_out_shows(statement: Node) -> None:
+def write_out(statement: Node) -> list[Node]:
+    """Write SHOW t as DESCRIBE t, and names of schemas as none; return the nodes.
+
+    Raises
+    ------
+    QueryError
+        A name in a schema that a lake does not have.
+    """
+    nodes = walk(statement)
+    if any(node.get("type") == "SHOW_REF" for node in nodes):
+        _spell_out_shows(nodes)
+        nodes = walk(statement)
+    _leave_schemas_out(nodes)
+    return nodes
+
+
+def _spell_out_shows(nodes: list[Node]) -> None:
     """Write SHOW t as DESCRIBE t, whose table is a node of its own, and SHOW TABLES FROM main as SHOW TABLES."""
-    for node in walk(statement):
+    for node in nodes:
         if node.get("type") != "SHOW_REF" or node["query"] is not None or node["show_type"] == "SHOW_SPECIAL":
             continue
         if node["show_type"] == "SHOW_FROM":
@@ -148,14 +164,14 @@ def _spell_out_shows(statement: Node) -> None:
         node["show_type"] = "DESCRIBE" if node["show_type"] == "SHOW" else node["show_type"]
 
 
-def _leave_schemas_out(statement: Node) -> None:
+def _leave_schemas_out(nodes: list[Node]) -> None:
     """Write ``main.pets.id`` as ``pets.id``: what is put in the place of pets has an alias, and no schema."""
-    paths = [node["qualified_name"]["path"] for node in walk(statement) if node.get("type") == "BASE_TABLE"]
+    paths = [node["qualified_name"]["path"] for node in nodes if node.get("type") == "BASE_TABLE"]
     for path in paths:
         _check_schema(path)
     names = {path[-1].casefold() for path in paths}
-    for node in walk(statement):
-        if node.get("class") == "COLUMN_REF":
+    for node in nodes:
+        if node.get("class") == "COLUMN_REF" and len(node["column_names"]) > 2:
             parts = [part.casefold() for part in node["column_names"]]
             for schema in SCHEMAS:  # the longest first
                 length = len(schema)
@@ -210,7 +226,7 @@ def _moment(value: Any) -> dt.datetime | None:
     return value if isinstance(value, dt.datetime) else None
 
 
-def show_tables(statement: Node) -> list[tuple[Node, bool]]:
+def show_tables(nodes: list[Node]) -> list[tuple[Node, bool]]:
     """List the places that ask for the tables' names, and whether for all that is known of them.
 
     Raises
@@ -219,7 +235,7 @@ def show_tables(statement: Node) -> list[tuple[Node, bool]]:
         What is asked to be shown is not there: databases, schemas.
     """
     places = []
-    for node in walk(statement):
+    for node in nodes:
         if node.get("type") != "SHOW_REF" or node["query"] is not None:
             continue
         shown = node["table_name"].strip('"').casefold()
@@ -232,6 +248,6 @@ def show_tables(statement: Node) -> list[tuple[Node, bool]]:
     return places
 
 
-def named_row_ids(statement: Node) -> frozenset[str]:
+def named_row_ids(nodes: list[Node]) -> frozenset[str]:
     """Return those of ``_rowid`` and its like that a statement names as columns."""
-    return frozenset(parts[-1].casefold() for parts in column_refs(statement)).intersection(ROW_IDS)
+    return frozenset(parts[-1].casefold() for parts in column_refs(nodes)).intersection(ROW_IDS)

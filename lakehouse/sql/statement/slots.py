@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.reads import ROW_ID
-from lakehouse.sql.statement.syntax import column_refs, walk
+from lakehouse.sql.statement.syntax import column_refs
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from lakehouse.sql.statement.syntax import Node
 
@@ -62,9 +62,8 @@ def slot_of(table: Node) -> str | None:
     return str(inner["qualified_name"]["path"][-1]) if plain else None
 
 
-def named_columns(statement: Node) -> frozenset[str] | None:
+def named_columns(nodes: Sequence[Node]) -> frozenset[str] | None:
     """Return the last parts of all names of columns, without case; None where a ``*`` may mean any column."""
-    nodes = list(walk(statement))
     tables = (node for node in nodes if node.get("type") == "SUBQUERY" and "class" not in node and slot_of(node))
     ours = {id(node["subquery"]["node"]["select_list"][0]) for node in tables}
     if any(node.get("type") == "STAR" and id(node) not in ours for node in nodes):
@@ -96,19 +95,19 @@ def subquery(query: Node, alias: str, sample: Node | None = None, names: Sequenc
     }
 
 
-def hide_row_ids(statement: Node, shown: Mapping[int, str], names: Collection[str]) -> None:
+def hide_row_ids(nodes: Iterable[Node], shown: Mapping[int, str], names: Collection[str]) -> None:
     """Leave row ids out of every ``*`` over tables that show them.
 
     Parameters
     ----------
-    statement
-        The statement.
+    nodes
+        The statement's nodes before its tables were filled in.
     shown
         Alias of each table that shows them, by the ``id`` of its node.
     names
         Those of `ROW_IDS` that are shown.
     """
-    for node in walk(statement):
+    for node in nodes if shown else ():
         if node.get("type") != "SELECT_NODE":
             continue
         aliases = [shown[id(table)] for table in _from(node["from_table"]) if id(table) in shown]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from lakehouse.errors import InvalidArgumentError, QueryError, closest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 __all__ = [
     "SEARCHES",
@@ -27,25 +27,31 @@ Node: TypeAlias = dict[str, Any]
 SEARCHES = frozenset({"lance_fts", "lance_vector_search"})  # ours, answered by `lakehouse.sql.scans.searches`
 
 
-def walk(value: Any) -> Iterator[Node]:
-    """Yield every node of a tree, those around others first; statements may nest deeper than Python calls."""
-    waiting = [value] if isinstance(value, dict | list) else []
+def walk(value: Any) -> list[Node]:
+    """List every node of a tree, those around others first; statements may nest deeper than Python calls.
+
+    To walk is what planning takes longest for: what asks for nodes of a kind takes this list.
+    """
+    found: list[Node] = []
+    waiting = [value]
     while waiting:
         value = waiting.pop()
         if type(value) is dict:
-            yield value
+            found.append(value)
             value = value.values()
-        waiting += [child for child in value if type(child) in (dict, list)]  # what else JSON has, has no children
+        # What else JSON has, has no children.
+        waiting += [child for child in value if child and (type(child) is dict or type(child) is list)]
+    return found
 
 
-def column_refs(tree: Any) -> Iterator[list[str]]:
-    """Yield the parts of every column's name in a tree, as written."""
-    return (node["column_names"] for node in walk(tree) if node.get("class") == "COLUMN_REF")
+def column_refs(nodes: Iterable[Node]) -> Iterator[list[str]]:
+    """Yield the parts of every column's name among nodes, as written."""
+    return (node["column_names"] for node in nodes if node.get("class") == "COLUMN_REF")
 
 
-def parameters(tree: Any) -> set[str]:
-    """Return the names of the parameters in a tree; ``?`` are ``1``, ``2`` and so on."""
-    return {node["identifier"] for node in walk(tree) if node.get("class") == "PARAMETER"}
+def parameters(nodes: Iterable[Node]) -> set[str]:
+    """Return the names of the parameters among nodes; ``?`` are ``1``, ``2`` and so on."""
+    return {node["identifier"] for node in nodes if node.get("class") == "PARAMETER"}
 
 
 class NoValue:
@@ -72,15 +78,15 @@ def _date(text: Any) -> Any:
         return NoValue
 
 
-def bound_values(statement: Node, params: Mapping[str, Any] | Sequence[Any] | None) -> dict[str, Any]:
-    """Give each parameter of a statement its value, by name; ``?`` are ``1``, ``2`` and so on.
+def bound_values(nodes: Iterable[Node], params: Mapping[str, Any] | Sequence[Any] | None) -> dict[str, Any]:
+    """Give each parameter among a statement's nodes its value, by name; ``?`` are ``1``, ``2`` and so on.
 
     Raises
     ------
     QueryError
         A value is missing, or belongs to no parameter.
     """
-    names = parameters(statement)
+    names = parameters(nodes)
     if params is None:
         params = {}
     if isinstance(params, Sequence) and not isinstance(params, str | bytes):

@@ -77,10 +77,11 @@ def measure(
     loaded()
     found = _figures(ids, rows, last_s - start_s, last - started)
     found |= {"first_batch_s": first_s - start_s, "baseline_nbytes": baseline}
-    if state is None and (state := reader.state()) is not None:  # the budget ended before the middle
-        ids.append(_ids(reader, next(batches)))
-        half = len(ids) - 1
+    if state is None:  # the budget ended before the middle
+        state, half = reader.state(), len(ids)
     if state is not None:
+        if half == len(ids):
+            ids.append(_ids(reader, next(batches)))
         found |= _resumed(opened, state, ids[half])
     if (nbytes := reader.plan_nbytes()) is not None:
         found["plan_nbytes_per_row"] = nbytes / rows.num_rows

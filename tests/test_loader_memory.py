@@ -38,11 +38,11 @@ MEASURED = """
     import lakehouse as lh, torch, PIL.JpegImagePlugin, simplejpeg
     import lakehouse.loader.loader, lakehouse._lance
     before, peak = private_mb(), 0.0
-    uri, batch_size, ahead = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    loader = lh.connect(uri).open_table("pictures").loader(batch_size=batch_size, prefetch_batches=ahead)
-    for batch in loader:
+    uri, name, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+    for batch in lh.connect(uri).open_table(name).loader(**options):
         peak = max(peak, private_mb())
-    print(json.dumps({"mb": peak - before, "batch_mb": batch["image"].nbytes / 2**20}))
+    nbytes = [getattr(cells, "nbytes", None) or sum(map(len, cells)) for cells in batch.values()]
+    print(json.dumps({"mb": peak - before, "batch_mb": sum(nbytes) / 2**20}))
 """
 
 
@@ -59,8 +59,20 @@ def pictures(tmp_path_factory):
 
 
 def test_memory_is_that_of_the_batches_ahead_and_little_more(pictures):
-    measured = in_a_fresh_process(MEASURED, pictures, BATCH, AHEAD)
+    options = {"batch_size": BATCH, "prefetch_batches": AHEAD}
+    measured = in_a_fresh_process(MEASURED, pictures, "pictures", json.dumps(options))
     assert measured["batch_mb"] == pytest.approx(BATCH * 3 * HEIGHT * WIDTH / 2**20)
+    assert measured["mb"] <= 64 + 1.5 * AHEAD * measured["batch_mb"]
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_memory_over_many_texts_is_as_small(lake, shuffle):
+    rng = np.random.default_rng(0)
+    letters = rng.integers(97, 123, 60_000 * 2_000, np.uint8).tobytes().decode()
+    texts = [letters[at : at + 2_000] for at in range(0, len(letters), 2_000)]
+    lake.create_table("texts", data=pa.table({"text": texts}))
+    options = {"batch_size": 256, "prefetch_batches": AHEAD, "shuffle": shuffle}
+    measured = in_a_fresh_process(MEASURED, lake.uri, "texts", json.dumps(options))
     assert measured["mb"] <= 64 + 1.5 * AHEAD * measured["batch_mb"]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lakehouse.errors import InvalidArgumentError
-from lakehouse.loader.batches.reader import MAX_NBYTES
+from lakehouse.loader.forms.footprint import most_nbytes
 from lakehouse.loader.order.blocks import HELD
 from lakehouse.loader.order.plan import ORDER_VERSION
 from lakehouse.loader.order.quality import expected_label_entropy, label_entropy
@@ -139,7 +139,8 @@ def describe(source: Source, plan: Plan, rank: int, world_size: int) -> Descript
         num_reads=world_size * _runs(source, kept) if kept else _num_reads(source, plan, world_size, num_rows),
         nbytes_read=world_size * kept or round(num_rows * source.row_nbytes),
         nbytes_kept=kept,
-        nbytes_held=kept or round(min(HELD * max(held * share, MAX_NBYTES), plan.num_rows * source.row_nbytes)),
+        nbytes_held=kept
+        or round(min(HELD * max(held * share, most_nbytes(source.snapshot)), plan.num_rows * source.row_nbytes)),
         num_places=_places(plan),
         num_places_of_exact=round(_places_at_random(plan)),
         label_entropy=_entropy(plan),
@@ -154,7 +155,7 @@ def _kept_nbytes(source: Source, plan: Plan, rank: int, world_size: int) -> int:
 
 
 def _runs(source: Source, nbytes: int) -> int:
-    return round(_broken(source, nbytes / MAX_NBYTES, source.selection.num_rows))
+    return round(_broken(source, nbytes / most_nbytes(source.snapshot), source.selection.num_rows))
 
 
 def _places(plan: Plan) -> int:
@@ -220,7 +221,9 @@ def _num_reads(source: Source, plan: Plan, world_size: int, num_rows: int) -> in
     if plan.shuffle == "exact":
         return num_rows
     if plan.blocks is None:
-        together = num_rows * source.row_nbytes / MAX_NBYTES if world_size == 1 else len(plan) * world_size
+        together = (
+            num_rows * source.row_nbytes / most_nbytes(source.snapshot) if world_size == 1 else len(plan) * world_size
+        )
         return round(_broken(source, together, num_rows))
     order = plan.block_order
     sharing = min(max(source.options.num_workers, 1), order.generation)

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import _thread
-import atexit
-import weakref
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.types as pat
 
 from lakehouse import reads, types
-from lakehouse.errors import LakehouseError
 from lakehouse.loader import threads
 from lakehouse.loader.batches.epoch import Epoch
 from lakehouse.loader.batches.kept import KEPT_NBYTES, Kept
@@ -25,8 +19,8 @@ from lakehouse.loader.forms.footprint import INDEX_NBYTES, read_nbytes, row_nbyt
 from lakehouse.loader.forms.packing import Documents
 from lakehouse.loader.order.blocks import Blocks, fitting
 from lakehouse.loader.order.plan import Plan
+from lakehouse.loader.pinning import pin_while_alive
 from lakehouse.loader.rows.asked import Asked
-from lakehouse.pins import pinned
 from lakehouse.snapshot import open_snapshot
 
 if TYPE_CHECKING:
@@ -223,12 +217,7 @@ class Source:
         VersionNotFoundError
             It is gone already.
         """
-        held = ExitStack()
-        # On a handle of its own: Lance lends one to a single thread where tags are written.
-        held.enter_context(pinned(open_snapshot(self.lake, self.table, self.version)))
-        # The collector calls in whatever thread it finds itself, under whatever lock: nothing may be waited for there.
-        weakref.finalize(self, _thread.start_new_thread, _let_go, (held,)).atexit = False
-        _held.add(held)
+        pin_while_alive(self, open_snapshot(self.lake, self.table, self.version))
 
     def at(self, version: int, digest: str) -> Source:
         """Return the same choice of another version, of the rows with this digest if they can be found."""
@@ -285,23 +274,6 @@ class Source:
         given = [each.name for each in fields(self) if each.init and each.name not in ("lake", "options")]
         rest = {name: getattr(self, name) for name in given}
         return _reopened, (self.lake.to_pickle(), cloudpickle.dumps(self.options), rest)
-
-
-_held: set[ExitStack] = set()
-# Python does not wait for such threads at its end, and one that is in Lance then takes the process down (SIGABRT).
-_letting_go = Lock()
-
-
-def _let_go(held: ExitStack) -> None:
-    with _letting_go, suppress(LakehouseError):  # the table was dropped, say; nobody is there to hear it
-        held.close()
-    _held.discard(held)
-
-
-@atexit.register
-def _let_all_go() -> None:
-    for held in list(_held):
-        _let_go(held)
 
 
 def _reopened(lake: Location, options: bytes, rest: dict[str, Any]) -> Source:

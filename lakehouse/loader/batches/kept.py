@@ -1,7 +1,7 @@
 """Small columns of all rows in memory, read once and in order: what a shuffled epoch of them is then taken from.
 
-In a shuffle each row lies somewhere else, and by row id 16 bytes cost 0.4 µs of CPU, in order a fortieth of it. Where
-the selection is no larger than the reads that would be under way, it is kept instead of read in pieces.
+In a shuffle each row lies somewhere else, and by row id 16 bytes cost 0.4 µs of CPU, in order a fortieth of it. A
+selection that is small as a whole is kept instead of read in pieces.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from lakehouse.loader.batches.reader import MAX_NBYTES, Portion, RowBlock, until
+from lakehouse.loader.batches.reader import Portion, RowBlock, until
 from lakehouse.loader.forms.columns import Form, taken
-from lakehouse.loader.order.blocks import HELD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,10 +30,11 @@ if TYPE_CHECKING:
 
 __all__ = ["KEPT_NBYTES", "Kept", "KeptReader"]
 
-KEPT_NBYTES = HELD * MAX_NBYTES
-"""What may be kept: as much as the reads under way would hold."""
+KEPT_NBYTES = 24 << 20
+"""What may be kept; a loader may hold 64 MB beside its batches."""
 
 _ROWS_PER_READ = 1 << 16
+_NBYTES_PER_READ = 2 << 20
 _LOOKED_UP = 1 << 14  # positions: their ranks are 128 kB, and found in a third of a millisecond
 
 
@@ -64,7 +64,7 @@ class Kept:
         columns, num_rows, row_nbytes
             What is read: the columns, the rows of the selection, and the bytes of one as told by the files' footers.
         """
-        step = max(1, min(_ROWS_PER_READ, int(MAX_NBYTES / row_nbytes)))
+        step = max(1, min(_ROWS_PER_READ, int(_NBYTES_PER_READ / row_nbytes)))
         parts: dict[str, list[Any]] = {column.name: [] for column in columns}
         nbytes = 0
         for first in range(0, num_rows, step):

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from lakehouse import reads, types
 from lakehouse.loader.forms.columns import ROW_ID, Form, numbers
+from lakehouse.loader.forms.footprint import most_nbytes
 from lakehouse.media.blobs import MediaBatch
 
 if TYPE_CHECKING:
@@ -27,13 +28,12 @@ if TYPE_CHECKING:
 
     Batches = Sequence[npt.NDArray[np.int64]]
 
-__all__ = ["MAX_NBYTES", "Portion", "Reader", "RowBlock", "until"]
+__all__ = ["Portion", "Reader", "RowBlock", "until"]
 
 Rows: TypeAlias = "RowIds | range"
 
-# 150 pictures of 50 KB: twice as many would cost a tenth less each and hold 40 MB more. Of rows of 16 bytes, 65,536
-# of 10 M cost 1 µs of CPU each in one read and 37 µs in reads of 1,024: many of them share a page, or none do.
-MAX_NBYTES = 8 << 20
+# Of rows of 16 bytes, 65,536 of 10 M cost 1 µs of CPU each in one read and 37 µs in reads of 1,024: many of them share
+# a page, or none do.
 _MAX_ROWS = 1 << 16
 _LOOKED_UP = 1 << 12
 _GIVEN_ONE_BY_ONE = (Form.VALUES, Form.IMAGES, Form.CLIPS)
@@ -125,7 +125,7 @@ class Reader:
         self._snapshot = snapshot
         self._rows_of = rows_of
         self._meter = meter
-        self._nbytes = 0.0  # of one position
+        self._most = 0  # positions of a read; nothing has come back yet that would tell
         self._columns = {column.name: column for column in columns}
         # Of a clip only its own stretch of the blob is read, when it is decoded.
         self._handles = [
@@ -153,7 +153,8 @@ class Reader:
         row_ids, table, located, order = self._table(asked)
         columns = {n: located[n] if n in located else self._cells(c, table, row_ids) for n, c in self._columns.items()}
         block = RowBlock(row_ids, columns, order, [0, *accumulate(map(len, asked))], table.nbytes)
-        self._nbytes = max(block.nbytes / max(num_positions, 1), 1.0)
+        row_nbytes = max(block.nbytes / max(num_positions, 1), 1.0)
+        self._most = min(_MAX_ROWS, int(most_nbytes(self._snapshot) / row_nbytes))
         spent = time.perf_counter() - began
         self._meter.add(num_reads=1, num_rows_read=len(row_ids), nbytes_read=block.nbytes, read_s=spent)
         return block
@@ -211,7 +212,7 @@ class Reader:
             num_here = sum(len(batch.positions) for batch in group)
             if taken and num_taken + num_here > most:
                 yield self._reading(taken, executor)
-                most = min(max(2 * num_taken, most), self._most())
+                most = min(max(2 * num_taken, most), self._most)
                 taken, num_taken = [], 0
             taken.extend(group)
             num_taken += num_here
@@ -232,11 +233,6 @@ class Reader:
         num_positions = sum(len(batch.positions) for batch in batches)
         reading = executor.submit(lambda: self._read([batch.rows() for batch in batches], num_positions))
         return [Portion(batch.positions, reading, number) for number, batch in enumerate(batches)]
-
-    def _most(self) -> int:
-        if not self._nbytes:  # nothing has come back yet
-            return 0
-        return min(_MAX_ROWS, int(MAX_NBYTES / self._nbytes))
 
 
 @dataclass(frozen=True, eq=False)

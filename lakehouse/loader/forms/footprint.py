@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lakehouse.loader.forms.columns import Column
     from lakehouse.snapshot import Snapshot
 
-__all__ = ["INDEX_NBYTES", "read_nbytes", "row_nbytes"]
+__all__ = ["INDEX_NBYTES", "most_nbytes", "read_nbytes", "row_nbytes"]
 
 INDEX_NBYTES = 64
 """What a row takes beside its cells: position, rank, row id and place in the read, and the sort that orders them."""
@@ -41,3 +41,12 @@ def _cell_nbytes(snapshot: Snapshot, column: str) -> float:
 def read_nbytes(snapshot: Snapshot) -> int:
     """Return from how many bytes on a read costs no more by the byte."""
     return _LOCAL if snapshot.lake.is_local else _REMOTE
+
+
+def most_nbytes(snapshot: Snapshot) -> int:
+    """Return how many bytes one read takes at most.
+
+    On a local disk 8 MB of texts of 2 kB cost as much CPU as 1 and hold 100 MB instead of 22, of vectors of 2 kB
+    they cost a tenth less. In a bucket requests that are under way together hide each other's latency.
+    """
+    return (1 << 20) if snapshot.lake.is_local else (8 << 20)

@@ -51,13 +51,8 @@ _SECRET = re.compile(
 )
 
 
-# DuckDB's advice to change a setting, which SQL over a lake refuses.
-_SET = re.compile(r"""(?:,? or|\.? Use) "?SET [a-z_]+.*?(?:\.(?=\s|$)|$)""")
-
-
 def clean(message: str) -> str:
-    """Drop build-machine paths, credentials and advice that cannot be taken from a message."""
-    message = _SET.sub("", message)
+    """Drop build-machine paths and credentials from a message."""
     message = _BUILD_PATH.sub("", message)
     message = _USERINFO.sub("***@", message)
     return _SECRET.sub(r"\1***", message).strip()

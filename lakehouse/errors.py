@@ -318,7 +318,7 @@ def translated(asked: str) -> Iterator[None]:
     """
     try:
         yield
-    except BaseException as error:
+    except BaseException as error:  # a Rust panic is no Exception
         if isinstance(error, LakehouseError) or not (isinstance(error, Exception) or is_panic(error)):
             raise
         raise translate(error, asked) from error

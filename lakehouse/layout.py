@@ -121,7 +121,7 @@ def _put_marker(lake: Location) -> bool:
     return side(lake).put_if_absent(_MARKER, json.dumps({"format": FORMAT}).encode())
 
 
-_trusted: set[str] = set()
+_trusted: set[Location] = set()
 
 
 def check_store(lake: Location) -> None:
@@ -132,7 +132,7 @@ def check_store(lake: Location) -> None:
     StorageError
         The store takes a name that is taken: it ignores ``If-None-Match``, and one of two commits would vanish.
     """
-    if lake.is_local or lake.uri in _trusted:
+    if lake.is_local or lake in _trusted:
         return
     _put_marker(lake)
     if _put_marker(lake):
@@ -141,7 +141,7 @@ def check_store(lake: Location) -> None:
             "of two commits at once one would vanish. Use a store that supports conditional writes, or connect with "
             "read_only=True"
         )
-    _trusted.add(lake.uri)
+    _trusted.add(lake)
 
 
 def drop(lake: Location, name: str) -> None:

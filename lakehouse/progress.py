@@ -210,7 +210,7 @@ def _counted(start: Progress, show: Sink, interval_s: float) -> Iterator[_Counte
     counter = _Counter(start, show, interval_s)
     try:
         yield counter
-    except BaseException:
+    except BaseException:  # Ctrl-C too: a bar that stopped says so
         counter.end(whole=False)
         raise
     counter.end(whole=True)

@@ -156,8 +156,9 @@ def test_a_loader_of_a_bucket_hands_what_opens_it_to_its_workers_and_into_no_fil
     assert b"hunter2" not in pickle.dumps([loader, table, bucket])
 
 
-def test_a_store_that_takes_a_name_twice_is_not_written_to(careless):
-    lake = lh.connect(f"s3://bucket/{uuid.uuid4().hex}", storage_options=careless)
+def test_a_store_that_takes_a_name_twice_is_not_written_to(careless, bucket):
+    bucket.create_table("numbers", data=[{"id": 1}])  # of the same name in another store, which is not at fault
+    lake = lh.connect(bucket.uri, storage_options=careless)
     with pytest.raises(StorageError, match="of two commits at once one would vanish"):
         lake.create_table("numbers", data=[{"id": 1}])
     assert lake.table_names() == []

@@ -15,7 +15,7 @@ from lakehouse.loader.batches.kept import KEPT_NBYTES, Kept
 from lakehouse.loader.batches.reader import Reader
 from lakehouse.loader.batches.tokens import token_counts
 from lakehouse.loader.forms.columns import ROW_ID, Column, Form, check_decode, column_of
-from lakehouse.loader.forms.footprint import INDEX_NBYTES, read_nbytes, row_nbytes
+from lakehouse.loader.forms.footprint import INDEX_NBYTES, most_rows, read_nbytes, row_nbytes
 from lakehouse.loader.forms.packing import Documents
 from lakehouse.loader.order.blocks import Blocks, fitting
 from lakehouse.loader.order.plan import Plan
@@ -195,7 +195,8 @@ class Source:
             if not self.keeps(num_rows):
                 return None
             reader = Reader(self.snapshot, self.columns, self._rows_of, meter)
-            kept = Kept.read(reader, self.columns, self.selection.num_rows, self.row_nbytes)
+            together = most_rows(self.snapshot, self.row_nbytes)
+            kept = Kept.read(reader, self.columns, self.selection.num_rows, together)
             meter.add(nbytes_kept=kept.nbytes if kept else 0)
             self._kept.append(kept)
         return self._kept[0]

@@ -15,6 +15,7 @@ from lakehouse.errors import LakehouseError, QueryError, ResourceLimitError, tra
 from lakehouse.sql.scans.dataset import SnapshotDataset
 from lakehouse.sql.scans.searches import SearchDataset
 from lakehouse.sql.sources import Sources
+from lakehouse.sql.statement.admission import without_settings
 from lakehouse.sql.watch import Watch, pressed
 
 if TYPE_CHECKING:
@@ -284,7 +285,7 @@ def _reworded(error: LakehouseError, question: Question) -> LakehouseError:
     cause = error.__cause__
     if cause is None:  # ours, of the clock, say
         return error
-    text = str(cause)
+    text = without_settings(str(cause))
     if found := _FROM_TABLE.search(text):
         table = question.tables.get(found[1])
         name = repr(table.name) if isinstance(table, SnapshotDataset | SearchDataset) else "a table of tables="

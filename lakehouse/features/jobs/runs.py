@@ -149,7 +149,7 @@ def begin(
     run.note()
     try:
         yield run
-    except BaseException as error:
+    except BaseException as error:  # Ctrl-C too: the run's record says how it ended
         stopped = isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit)
         state = "stopped" if stopped else "failed"
         run.note(state=state, ended_at=_now(), leases=None, error=str(error))

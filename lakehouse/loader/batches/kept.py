@@ -33,8 +33,6 @@ __all__ = ["KEPT_NBYTES", "Kept", "KeptReader"]
 KEPT_NBYTES = 24 << 20
 """What may be kept; a loader may hold 64 MB beside its batches."""
 
-_ROWS_PER_READ = 1 << 16
-_NBYTES_PER_READ = 2 << 20
 _LOOKED_UP = 1 << 14  # positions: their ranks are 128 kB, and found in a third of a millisecond
 
 
@@ -54,21 +52,22 @@ class Kept:
     nbytes: int
 
     @classmethod
-    def read(cls, reader: Reader, columns: Sequence[Column], num_rows: int, row_nbytes: float) -> Kept | None:
+    def read(cls, reader: Reader, columns: Sequence[Column], num_rows: int, together: int) -> Kept | None:
         """Read a selection in order; None if it is larger than was told, or has NULLs where numbers must stand.
 
         Parameters
         ----------
         reader
             Gives rows by their rank.
-        columns, num_rows, row_nbytes
-            What is read: the columns, the rows of the selection, and the bytes of one as told by the files' footers.
+        columns, num_rows
+            The columns, and the rows of the selection.
+        together
+            Rows of one read.
         """
-        step = max(1, min(_ROWS_PER_READ, int(_NBYTES_PER_READ / row_nbytes)))
         parts: dict[str, list[Any]] = {column.name: [] for column in columns}
         nbytes = 0
-        for first in range(0, num_rows, step):
-            block = reader.read([np.arange(first, min(first + step, num_rows))])
+        for first in range(0, num_rows, together):
+            block = reader.read([np.arange(first, min(first + together, num_rows))])
             for name, cells in block.columns.items():
                 parts[name].append(cells if block.order is None else _ordered(cells, block.order))
                 nbytes += cells.nbytes
@@ -76,8 +75,8 @@ class Kept:
                 return None
         if any(not isinstance(part, np.ndarray) for c in columns if c.form is Form.NUMBERS for part in parts[c.name]):
             return None
-        together = {name: _joined(parts.pop(name)) for name in list(parts)}
-        return cls(together, sum(cells.nbytes for cells in together.values()))
+        joined = {name: _joined(parts.pop(name)) for name in list(parts)}
+        return cls(joined, sum(cells.nbytes for cells in joined.values()))
 
 
 def _ordered(cells: Any, order: npt.NDArray[np.int64]) -> Any:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from lakehouse import reads, types
 from lakehouse.loader.forms.columns import ROW_ID, Form, numbers
-from lakehouse.loader.forms.footprint import most_nbytes
+from lakehouse.loader.forms.footprint import most_rows
 from lakehouse.media.blobs import MediaBatch
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ __all__ = ["Portion", "Reader", "RowBlock", "until"]
 
 Rows: TypeAlias = "RowIds | range"
 
-# Of rows of 16 bytes, 65,536 of 10 M cost 1 µs of CPU each in one read and 37 µs in reads of 1,024: many of them share
-# a page, or none do.
-_MAX_ROWS = 1 << 16
 _LOOKED_UP = 1 << 12
 _GIVEN_ONE_BY_ONE = (Form.VALUES, Form.IMAGES, Form.CLIPS)
 
@@ -153,8 +150,7 @@ class Reader:
         row_ids, table, located, order = self._table(asked)
         columns = {n: located[n] if n in located else self._cells(c, table, row_ids) for n, c in self._columns.items()}
         block = RowBlock(row_ids, columns, order, [0, *accumulate(map(len, asked))], table.nbytes)
-        row_nbytes = max(block.nbytes / max(num_positions, 1), 1.0)
-        self._most = min(_MAX_ROWS, int(most_nbytes(self._snapshot) / row_nbytes))
+        self._most = most_rows(self._snapshot, block.nbytes / max(num_positions, 1))
         spent = time.perf_counter() - began
         self._meter.add(num_reads=1, num_rows_read=len(row_ids), nbytes_read=block.nbytes, read_s=spent)
         return block

@@ -6,7 +6,6 @@ new fragments are read, after a delete only those that lost rows.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -79,7 +78,7 @@ class Resident:
             Their names, ``_rowid`` among them or not.
         """
         with translated(f"reading {snapshot.name!r}"):
-            place = (_identity(snapshot), *columns)
+            place = (snapshot.uri, snapshot.identity, *columns)
             if (table := self._memory.table(place)) is not None:
                 return table
             if not self._fits(snapshot, columns):
@@ -188,12 +187,6 @@ class Resident:
             for start, row in zip(starts, pieces, strict=True)
             for piece in row
         }
-
-
-def _identity(snapshot: Snapshot) -> Hashable:
-    """Tell a version from all others, those of a table of the same name that is gone too, faster than by its files."""
-    manifest = snapshot.dataset._ds.serialized_manifest()  # noqa: SLF001 - what a dataset is pickled as
-    return snapshot.uri, hashlib.blake2b(manifest, digest_size=16).digest()
 
 
 def _pieces(snapshot: Snapshot, fragments: Sequence[Any], columns: Sequence[str]) -> list[list[_Piece]]:

@@ -7,6 +7,7 @@ admission is decided here.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from lakehouse._messages import clean
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from lakehouse.sql.statement.syntax import Node
 
-__all__ = ["admit", "refusal"]
+__all__ = ["admit", "refusal", "without_settings"]
 
 # Nodes with modifiers that only read. The others insert, update or delete inside of a WITH.
 _QUERIES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
@@ -138,7 +139,7 @@ def refusal(cursor: duckdb.DuckDBPyConnection, text: str, message: str) -> Query
     except ValueError:  # a statement whose type duckdb's Python package does not know
         kinds = words[:1]
     except duckdb.Error as error:
-        return QueryError(f"the SQL does not parse: {clean(str(error))}{_advice(text.lower())}")
+        return QueryError(f"the SQL does not parse: {clean(without_settings(str(error)))}{_advice(text.lower())}")
     other = [kind for kind in kinds if kind != "SELECT"]
     if not other or other[0] == "MULTI":
         return QueryError(f"{_PIVOT} ({message})")
@@ -146,6 +147,14 @@ def refusal(cursor: duckdb.DuckDBPyConnection, text: str, message: str) -> Query
     named = words if words and kinds[0] == other[0] and words[0] in _INSTEAD else [kind]
     instead = _INSTEAD.get(" ".join(named)) or _INSTEAD.get(named[0], _OUTSIDE)
     return QueryError(f"SQL here only reads; {' '.join(named)} is refused: {instead}")
+
+
+_SETTINGS = re.compile(r"""(?:,? or|\.? Use) "?SET [a-z_]+.*?(?:\.(?=\s|$)|$)""")
+
+
+def without_settings(message: str) -> str:
+    """Drop DuckDB's advice to change a setting, which SQL over a lake refuses."""
+    return _SETTINGS.sub("", message)
 
 
 def _advice(text: str) -> str:

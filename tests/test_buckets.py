@@ -8,6 +8,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from urllib.request import Request, urlopen
 
+import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -16,7 +17,7 @@ from werkzeug.serving import make_server
 
 import lakehouse as lh
 from lakehouse.errors import StorageError
-from lakehouse.location import Location
+from lakehouse.location import Location, fsspec_options
 from tests.killing import run_and_kill
 from tests.seeded import pictures
 
@@ -156,12 +157,18 @@ def test_a_loader_of_a_bucket_hands_what_opens_it_to_its_workers_and_into_no_fil
     assert b"hunter2" not in pickle.dumps([loader, table, bucket])
 
 
-def test_a_store_that_takes_a_name_twice_is_not_written_to(careless, bucket):
-    bucket.create_table("numbers", data=[{"id": 1}])  # of the same name in another store, which is not at fault
-    lake = lh.connect(bucket.uri, storage_options=careless)
+def test_a_store_that_takes_a_name_twice_is_not_written_to(careless, bucket, options):
+    bucket.create_table("numbers", data=[{"id": 1}])  # at another address, which may be written to
+    before = objects(bucket, options)
+    lake = lh.connect(bucket.uri, storage_options=careless)  # of the same objects: moto has one memory in a process
     with pytest.raises(StorageError, match="of two commits at once one would vanish"):
-        lake.create_table("numbers", data=[{"id": 1}])
-    assert lake.table_names() == []
+        lake.create_table("others", data=[{"id": 1}])
+    assert objects(bucket, options) == before
+
+
+def objects(lake, options):
+    storage, path = fsspec.url_to_fs(lake.uri, use_listings_cache=False, **fsspec_options(options))
+    return {name: storage.cat_file(name) for name in storage.find(path)}
 
 
 # --- a kill

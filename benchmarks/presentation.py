@@ -48,9 +48,14 @@ class Presentation:
 
 
 def to_summary(results: Results, shown: Presentation, plot: str, page: str) -> str:
-    """Write title, promises and the picture; `plot` is its address, `page` that of the tables."""
-    promises = "\n".join(f"- {goal}" for goal in (shown.headlines or shown.goals)(results))
-    return f"**{shown.title}.** {shown.describe(results)}\n\n{promises}\n\n[![{shown.title}]({plot})]({page})"
+    """Write title, the picture and what was promised; `plot` is its address, `page` that of the tables."""
+    promises = [goal for goal in (shown.headlines or shown.goals)(results) if goal.promised]
+    lines = [_row(["", "reached", "promised", ""]), _row(["---", "---:", "---", "---"])]
+    for goal in promises:
+        verdict = goal.verdict if goal.verdict == "met" else f"**{goal.verdict}**"
+        lines.append(_row([goal.text, str(goal.reached), goal.promised, verdict]))
+    table = "\n".join(lines)
+    return f"**{shown.title}.** {shown.describe(results)}\n\n[![{shown.title}]({plot})]({page})\n\n{table}"
 
 
 def to_markdown(results: Results, shown: Presentation, plot: str) -> str:

@@ -301,7 +301,8 @@ def test_a_report_has_a_table_and_a_picture_of_each_benchmark(
     assert write_report(tmp_path, readme, page) == ["point_query", "column_addition", "backfill"]
     texts = readme.read_text(), page.read_text()
     assert "[![Adding a column](column_addition.svg)](docs/benchmarks.md)" in texts[0]
-    assert "promised at most" in texts[0]
+    assert "| reached | promised |" in texts[0]
+    assert "(reported)" not in texts[0]
     assert "**lakehouse take_row_ids**" in texts[1]
     assert "![Adding a column](../column_addition.svg)" in texts[1]
     assert write_report(tmp_path, readme, page) == ["point_query", "column_addition", "backfill"]

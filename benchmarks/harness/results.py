@@ -48,9 +48,14 @@ class Goal:
             return "met"
         return "not met" if self.reached.high < lowest or self.reached.low > highest else "undecided"
 
-    def __str__(self) -> str:
+    @property
+    def promised(self) -> str:
+        """The limits in words, empty without any."""
         limits = {"at most": self.at_most, "at least": self.at_least}
-        promised = "".join(f", promised {word} {limit:,g}" for word, limit in limits.items() if limit is not None)
+        return ", ".join(f"{word} {limit:,g}" for word, limit in limits.items() if limit is not None)
+
+    def __str__(self) -> str:
+        promised = f", promised {self.promised}" if self.promised else ""
         return f"{self.text}: {self.reached}{promised} ({self.verdict})"
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 SMALL, LARGE, TEXT, NARROW = "JPEG of 45 KB", "JPEG of 100 KB", "text", "narrow rows"
+UNCOMPRESSED = f"{TEXT}, uncompressed"
 MANY = "very long table"
 RAW, DECODED, AUGMENTED = "as bytes", "decoded", "decoded and augmented"
 _LONG = "long table"  # of narrow rows, in two fragments of the size that compaction gives them
@@ -41,6 +42,7 @@ _LEVELS: dict[str, Level] = {RAW: "raw", DECODED: "decode", AUGMENTED: "augment"
 _PREFETCHED_BATCHES = 4  # our default
 _MEMORY_NBYTES, _MEMORY_PER_PREFETCHED = 64e6, 1.5
 _AT_PAR = 1.01
+_BESIDE_UNCOMPRESSED = ("ours", "ours_in_order", "to_batches", "lancedb", "webdataset")  # what promises are about
 _SAMPLED_EVERY_S = 0.1  # memory, from outside: a hundredth of a core
 _LIMIT_S = 300.0
 
@@ -81,7 +83,9 @@ class Loading:
         small = [f"{SMALL}, {words}" for words, level in _LEVELS.items() if level in reader.levels]
         if "text" not in reader.kinds:
             return small
-        return [small[0], TEXT, NARROW, *small[1:], f"{LARGE}, {RAW}", *(_DELETED if arm == "ours" else {})]
+        uncompressed = [UNCOMPRESSED] if arm in _BESIDE_UNCOMPRESSED else []
+        deleted = _DELETED if arm == "ours" else {}
+        return [small[0], TEXT, NARROW, *small[1:], f"{LARGE}, {RAW}", *uncompressed, *deleted]
 
     def prepare(self, arm: str, case: str) -> None:
         reader, rows = READERS[arm], self._rows(case)
@@ -137,8 +141,8 @@ class Loading:
     def _rows(self, case: str) -> LoaderRows:
         if case == MANY:
             return LoaderRows("byte", self.num_many)
-        if case == TEXT:
-            return LoaderRows("text", self.num_texts)
+        if case in (TEXT, UNCOMPRESSED):
+            return LoaderRows("text", self.num_texts, uncompressed=case == UNCOMPRESSED)
         if case == NARROW:
             return LoaderRows("narrow", self.num_narrow)
         if case in _DELETED:
@@ -239,7 +243,7 @@ def describe(results: Results) -> str:
         f"Shuffle buffers hold {settings['buffer_rows']:,} rows. Every peer in an environment of its own; decoded, those without threads get "
         f"{settings['num_workers']} workers, and all decode by Pillow. Rows a CPU-second count all threads and processes from the opening on; "
         "memory is what they hold of their own over the imports, files in a memory map not counted. Label entropy is that of batches of 256 ÷ "
-        "that of a random draw."
+        "that of a random draw. Lance compresses texts; uncompressed, lancedb's, pylance's and ours are stored as they are."
     )
 
 

@@ -41,6 +41,8 @@ class LoaderRows:
         Of each picture.
     num_deleted
         Rows deleted of each half afterwards, which is a fragment of a lake.
+    uncompressed
+        Whether what Lance would compress is stored as it is.
     """
 
     kind: Kind
@@ -48,10 +50,12 @@ class LoaderRows:
     width_px: int = 0
     height_px: int = 0
     num_deleted: int = 0
+    uncompressed: bool = False
 
     @property
     def name(self) -> str:
-        return f"{self.kind}_{self.num_rows}_{self.width_px}x{self.height_px}_{self.num_deleted}"
+        how = "_uncompressed" if self.uncompressed else ""
+        return f"{self.kind}_{self.num_rows}_{self.width_px}x{self.height_px}_{self.num_deleted}{how}"
 
     def payload(self, number: int) -> Any:
         """Return what belongs to a row's id."""
@@ -137,7 +141,7 @@ def arrow_field(rows: LoaderRows) -> Any:
 
     type_ = {"image": pa.large_binary(), "text": pa.string(), "narrow": pa.float64()}[rows.kind]
     # A JPEG does not shrink, and by default Lance puts each into a frame of zstd.
-    metadata = {"lance-encoding:compression": "none"} if rows.kind == "image" else None
+    metadata = {"lance-encoding:compression": "none"} if rows.kind == "image" or rows.uncompressed else None
     return pa.field("payload", type_, nullable=False, metadata=metadata)
 
 

@@ -1,6 +1,7 @@
 """A table made by LanceDB, copied once into one whose rows keep their identity when they move.
 
-LanceDB creates tables without stable row ids, and nothing turns them on later. The original is moved aside, not
+LanceDB creates tables without stable row ids, old ones in a format that takes no new columns; nothing changes that
+later. The original is moved aside, not
 deleted; of the three steps (copy, move aside, move in) each can be killed and the next call goes on.
 """
 
@@ -28,7 +29,7 @@ logger = logging.getLogger("lakehouse")
 
 
 def adopt(lake: Location, name: str, create: Callable[[Location, pa.Schema, Any], None], progress: bool | None) -> None:
-    """Give a table stable row ids by copying it, unless it has them.
+    """Give a table stable row ids and files of today's format by copying it, unless it has them.
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ def adopt(lake: Location, name: str, create: Callable[[Location, pa.Schema, Any]
         copy.path.rename(place.path)
         return
     snapshot = open_snapshot(lake, name)
-    if snapshot.dataset.has_stable_row_ids:
+    if snapshot.dataset.has_stable_row_ids and not snapshot.is_legacy:
         return
     copy.delete("")
     with translated(f"copying {name!r}"), track(f"copying {name}", snapshot.num_rows, enabled=progress) as tracker:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse import types
-from lakehouse.errors import SchemaError, closest
+from lakehouse.errors import SchemaError, closest, listed
 from lakehouse.failures import RowFailure
 from lakehouse.units import format_interval
 
@@ -29,7 +29,7 @@ def matching(given: pa.Schema, table: pa.Schema, features: Sequence[str] = ()) -
     for name in given.names:
         if name not in table.names:
             raise SchemaError(
-                f"the data has a column {name!r}, the table has {', '.join(table.names)}{closest(name, table.names)}; "
+                f"the data has a column {name!r}, the table has {listed(table.names)}{closest(name, table.names)}; "
                 "leave it out, rename it, or add it to the schema first"
             )
         if name in features:
@@ -41,9 +41,7 @@ def matching(given: pa.Schema, table: pa.Schema, features: Sequence[str] = ()) -
             )
     missing = [field.name for field in table if not field.nullable and field.name not in given.names]
     if missing:
-        raise SchemaError(
-            f"the data lacks {', '.join(missing)}, which must not be NULL; it has {', '.join(given.names)}"
-        )
+        raise SchemaError(f"the data lacks {listed(missing)}, which must not be NULL; it has {listed(given.names)}")
     return pa.schema([field for field in table if field.name in given.names], metadata=table.metadata)
 
 

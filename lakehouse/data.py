@@ -145,7 +145,7 @@ def _batches_of(table: pa.Table | pa.RecordBatch) -> list[pa.RecordBatch]:
 
 def _fields_of(rows: list[Mapping[str, Any]], schema: pa.Schema | None) -> pa.Schema:
     """Type the columns of dictionaries: by the table where it has them, else by Arrow from the first rows."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names = dict.fromkeys(name for row in rows for name in row)
     if schema is None:
         try:
             return pa.Table.from_pylist(rows).schema
@@ -154,13 +154,15 @@ def _fields_of(rows: list[Mapping[str, Any]], schema: pa.Schema | None) -> pa.Sc
                 f"the rows do not agree on a type: {error}; give a pa.Table, or create_table a schema"
             ) from error
     known = [field for field in schema if field.name in names]
-    strange = [pa.field(name, pa.null()) for name in names if name not in schema.names]
+    there = frozenset(schema.names)
+    strange = [pa.field(name, pa.null()) for name in names if name not in there]
     return pa.schema([*known, *strange])
 
 
 def _from_rows(rows: list[Mapping[str, Any]], fields: pa.Schema) -> pa.RecordBatch:
+    known = frozenset(fields.names)
     for row in rows:
-        if strange := [name for name in row if name not in fields.names]:
+        if strange := [name for name in row if name not in known]:
             raise SchemaError(
                 f"a row has {strange[0]!r}, the rows before have {', '.join(fields.names)}; "
                 "give every row the same names"

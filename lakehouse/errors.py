@@ -176,10 +176,25 @@ def closest(name: str, names: Iterable[str]) -> str:
 def no_column(name: str, names: Iterable[str]) -> ColumnNotFoundError:
     """Say which column was asked for and which are there."""
     names = [*names]
-    there = ", ".join(names) or "no columns"
+    there = listed(names) or "no columns"
     return ColumnNotFoundError(f"no column {name!r}; the table has {there}{closest(name, names)}")
 
 
+def listed(names: Iterable[str]) -> str:
+    """Return names with commas between; of many the first twenty, and how many more there are.
+
+    Examples
+    --------
+    >>> listed(map(str, range(22)))
+    '0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19 and 2 more'
+    """
+    names = [*names]
+    more = f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
+
+
+_MOST_NAMES = 20
+_ASKED_CHARS = 300
 _LOOK_AROUND = "; check the location, the permissions and the connection"
 _RESTORE = "; a file of the table is missing or damaged: open the table again, or restore an older version"
 
@@ -194,6 +209,7 @@ _MEANINGS: tuple[tuple[str, type[LakehouseError], str], ...] = (
         CorruptTableError,
         _RESTORE,
     ),
+    (r"Not found: [^\n]*/_versions$", TableNotFoundError, "; the table was dropped"),
     (r"_versions/\d+\.manifest", VersionNotFoundError, "; that version was cleaned up, or never was"),
     (r"Ref not found|Version not found|Not found: \S*/tree/", VersionNotFoundError, ""),
     (r"Dataset at path \S+ was not found", TableNotFoundError, ""),
@@ -248,6 +264,7 @@ def translate(error: BaseException, asked: str) -> LakehouseError:
         raise error
     _clean_chain(error)
     text = str(error)
+    asked = asked if len(asked) <= _ASKED_CHARS else asked[: _ASKED_CHARS - 1] + "…"
     package = type(error).__module__.partition(".")[0].removeprefix("_")
     if raised := carried(text):
         return _raised_in_stream(*raised, asked)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
@@ -121,8 +121,8 @@ def add(
             _Spooler(snapshot, schema, journal, on_bad_rows, on_duplicate_key).run(source, tracker)
         version = _commit(snapshot, journal)
         told = [failure for entry in journal.entries for failure in entry.failures]
-        if on_bad_rows == "record":
-            failures.record(snapshot.lake, snapshot.name, f"add-{journal.run}", told)
+        run = f"add-{journal.source}"
+        failures.record_anew(snapshot.lake, snapshot.name, run, told, others=on_bad_rows == "record")
         journal.discard()
     return WriteResult(
         version=version or landed or snapshot.version,
@@ -243,7 +243,7 @@ class _Spooler:
 
             row += chunk.batch.num_rows
             batch, bad = conform(chunk.batch, self._schema, name)
-            told = [*chunk.failures, *bad]
+            told = [replace(failure, computation=self._journal.run) for failure in (*chunk.failures, *bad)]
             if told and self._on_bad_rows == "raise":
                 raise BadRowsError(
                     f"{told[0].source}: {told[0].message}; nothing was added. "

@@ -44,7 +44,7 @@ class Journal:
     Parameters
     ----------
     folder
-        Where it is kept; None for plain data, which cannot be read a second time.
+        Where it is kept, named after the source; None for plain data, which cannot be read a second time.
     """
 
     def __init__(self, folder: Location | None) -> None:
@@ -52,6 +52,7 @@ class Journal:
         self._num_landed = 0
         self.entries: list[Spooled] = []
         self.commit_id = self.run = uuid.uuid4().hex
+        self.source = self.run if folder is None else folder.name
         self.sealed_at: int | None = None
 
     @property

@@ -34,7 +34,7 @@ TABLE_SUFFIX = ".lance"
 MAIN = "main"  # what Lance calls the line that is no branch
 PIN = "lakehouse-pin-"  # how tags begin that hold a version for a process, see `lakehouse.pins`
 _MARKER = "format.json"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")  # file systems take 255, of which others add some
 _BRANCH = re.compile(r"(?!.*\.\.)[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")  # Lance's rule
 
 
@@ -53,7 +53,8 @@ def table_location(lake: Location, name: str) -> Location:
     """
     if not _NAME.fullmatch(name) or name.endswith(TABLE_SUFFIX):
         raise InvalidArgumentError(
-            f"{name!r} cannot be a table name; use letters, digits, '_', '-' and '.', starting with a letter or digit"
+            f"{name!r} cannot be a table name; use letters, digits, '_', '-' and '.', starting with a letter or digit, "
+            "at most 200 of them"
         )
     return lake.child(name + TABLE_SUFFIX)
 

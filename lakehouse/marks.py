@@ -72,14 +72,6 @@ def _pending(table: Location, version: int) -> set[str]:
     return {"-".join(parts) for parts in names if int(parts[0]) < version and int(parts[1]) > oldest}
 
 
-def forget_before(table: Location, version: int) -> None:
-    """Remove the marks of versions that were cleaned up."""
-    folder = _folder(table)
-    for name in folder.listdir():
-        if int(name.partition("-")[0]) < version:
-            folder.delete(name)
-
-
 def _folder(table: Location) -> Location:
     lake, _, name = table.uri.rpartition("/")
     side = layout.side(Location(lake, table.storage_options))

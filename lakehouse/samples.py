@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lakehouse import reads, types
 from lakehouse.media.blobs import MediaBatch
 from lakehouse.media.handles import BytesSource, handle
+from lakehouse.values import python_values
 
 if TYPE_CHECKING:
     from lakehouse.snapshot import Snapshot
@@ -51,15 +52,16 @@ def rows(snapshot: Snapshot, row_ids: Sequence[int] | reads.RowIds) -> list[Row]
     names = snapshot.schema.names
     kinds = {f.name: kind for f in snapshot.schema if (kind := types.media_kind(f)) and kind != "text"}
     texts = {f.name for f in snapshot.schema if types.media_kind(f) == "text"}
-    plain = reads.take_row_ids(snapshot, row_ids, [name for name in names if name not in kinds]).to_pylist()
+    plain = reads.take_row_ids(snapshot, row_ids, [name for name in names if name not in kinds])
+    columns = {name: python_values(plain[name]) for name in plain.column_names}
     batches = {name: MediaBatch(snapshot, name, [int(i) for i in row_ids]) for name in kinds}
     return [
         Row(
-            {name: _text(value) if name in texts else value for name, value in values.items()},
+            {name: _text(of[position]) if name in texts else of[position] for name, of in columns.items()},
             {name: (kinds[name], batches[name], position) for name in kinds},
             names,
         )
-        for position, values in enumerate(plain or [{} for _ in row_ids])
+        for position in range(len(row_ids))
     ]
 
 

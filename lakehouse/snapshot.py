@@ -142,6 +142,27 @@ class Snapshot:
         if self.features:
             check_tested()
 
+    @property
+    def is_legacy(self) -> bool:
+        """Whether its files are of the format Lance had before version 2, which takes no new columns."""
+        return bool(self.dataset.data_storage_version == "0.1")
+
+    def check_extensible(self) -> None:
+        """Refuse tables that take no feature columns, and an untested Lance.
+
+        Raises
+        ------
+        UnsupportedTableError
+            As in `check_writable`, or its files are of Lance's legacy format.
+        """
+        check_tested()
+        self.check_writable()
+        if self.is_legacy:
+            raise UnsupportedTableError(
+                f"the files of table {self.name!r} are of Lance's legacy format, which takes no new columns; "
+                f"lake.adopt({self.name!r}) copies it once into one that does"
+            )
+
 
 def open_snapshot(
     lake: Location, name: str, version: int | str | dt.datetime | None = None, *, session: Any = None

@@ -105,9 +105,9 @@ def split_by(column: str, fractions: Mapping[str, float], *, seed: int = 0) -> U
     shares = list(fractions.values())
     if not all(isinstance(share, int | float) and share > 0 for share in shares) or abs(sum(shares) - 1) > 1e-9:
         raise InvalidArgumentError(f"the shares {dict(fractions)} are positive numbers that add up to 1")
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 63:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 1 << 63:
         raise InvalidArgumentError(f"seed is {seed!r}; it is a whole number, 0 to {(1 << 63) - 1}")
-    return _Split(column, list(fractions), shares, seed)  # type: ignore[return-value]  # what the decorated class gives
+    return _Split(column, list(fractions), shares, int(seed))  # type: ignore[return-value]  # what the decorated class gives
 
 
 def split_leaks(snapshot: Snapshot, split: str, content: str, *, progress: bool | None = None) -> pa.Table:

@@ -29,7 +29,7 @@ def physical_field(field: pa.Field) -> pa.Field:
     metadata = dict(field.metadata or {})
     if types.is_blob(field):
         return lance.blob_field(field.name, nullable=field.nullable).with_metadata(metadata)
-    if types.is_bytes_media(field):
+    if types.is_bytes_media(field) or types.is_uncompressed(field):
         metadata[_COMPRESSION] = b"none"
     if (field.metadata or {}).get(types.KEY) == b"true":
         metadata[_PRIMARY_KEY] = b"true"
@@ -59,6 +59,11 @@ def logical_schema(physical: pa.Schema) -> pa.Schema:
 def is_blob_type(data_type: pa.DataType) -> bool:
     """Whether a column is a Lance blob v2."""
     return getattr(data_type, "extension_name", "") == "lance.blob.v2"
+
+
+def is_uncompressed(field: pa.Field) -> bool:
+    """Whether Lance was told to store values as they are."""
+    return (field.metadata or {}).get(_COMPRESSION) == b"none"
 
 
 def is_primary_key(field: pa.Field) -> bool:

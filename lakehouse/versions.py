@@ -76,7 +76,9 @@ def tag(snapshot: Snapshot, name: str) -> None:
     AlreadyExistsError
         The tag is on another version.
     """
-    if name.isdigit() or not name:
+    if not name:
+        raise InvalidArgumentError("a tag needs a name; it is empty")
+    if name.isdigit():
         raise InvalidArgumentError(f"a tag cannot be {name!r}: it would read as a version number")
     if name.startswith(layout.PIN):
         raise InvalidArgumentError(f"a tag cannot be {name!r}: {layout.PIN} names the versions that jobs are reading")

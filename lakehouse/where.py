@@ -59,14 +59,14 @@ def render(where: Where | None, columns: Iterable[str] = ()) -> str | None:
             return match[0]
         if name not in values:
             raise FilterError(
-                f"no value for ${name} in {text!r}; given: {', '.join(values) or 'none'}{closest(name, values)}"
+                f"no value for ${name} in {text!r:.100}; given: {', '.join(values) or 'none'}{closest(name, values)}"
             )
         used.add(name)
         return literal(values[name])
 
     rendered = _TOKEN.sub(replace, text)
     if unused := [name for name in values if name not in used]:
-        raise FilterError(f"${unused[0]} is given but not used in {text!r}")
+        raise FilterError(f"${unused[0]} is given but not used in {text!r:.100}")
     return whole(rendered, columns)
 
 
@@ -91,13 +91,14 @@ def whole(expression: str, columns: Iterable[str] = ()) -> str:
         name = (match["word"] or "")[1:-1]
         if name.casefold() in names:
             raise FilterError(
-                f"{match[0]} in {expression!r} is a word to Lance; write `{name}` for the column, '{name}' for the word"
+                f"{match[0]} in {expression!r:.100} is a word to Lance; write `{name}` for the column, "
+                f"'{name}' for the word"
             )
         if match["stop"]:
-            raise FilterError(f"{match['stop']!r} in {expression!r}; it must be one expression without comments")
+            raise FilterError(f"{match['stop']!r} in {expression!r:.100}; it must be one expression without comments")
         depth += {"(": 1, ")": -1}.get(match["bracket"], 0)
         if depth < 0:
-            raise FilterError(f"')' without '(' in {expression!r}")
+            raise FilterError(f"')' without '(' in {expression!r:.100}")
     return f"({expression})"
 
 

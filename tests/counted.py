@@ -24,5 +24,12 @@ def noted(x: pa.Array) -> pa.Array:
     return x
 
 
+@lh.udf(pa.int64(), version="1")
+def even(x: int) -> int:
+    if x % 2 and not Path("mended").exists():
+        raise ValueError(f"{x} is odd")
+    return x
+
+
 def calls(of="calls"):
     return [int(line) for line in Path(of).read_text().split()] if Path(of).exists() else []

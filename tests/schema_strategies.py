@@ -56,7 +56,7 @@ arrow_types = st.recursive(leaf_types, _nested, max_leaves=4)
 plain_types = arrow_types.map(lambda data_type: Type.from_field(pa.field("x", data_type)))
 media_types = st.one_of(
     st.builds(Type, st.sampled_from(sorted(BYTES_MEDIA)), storage=st.sampled_from([None, "inline", "blob"])),
-    st.just(Type("text")),
+    st.builds(Type, st.just("text"), storage=st.sampled_from([None, "uncompressed"])),
 )
 categories = st.lists(words, min_size=1, max_size=4, unique=True).map(lambda values: Type("category", tuple(values)))
 types = st.one_of(plain_types, media_types, categories)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -146,6 +147,12 @@ def test_init_makes_a_lake_and_a_table_that_ls_and_info_see(tmp_path):
     assert called("info", lake / "pets")["key"] == "id"
 
 
+def test_a_lake_in_a_lake_is_made_and_pointed_out(lake, pets):
+    assert "--schema makes a table 'new'" in call("init", f"{lake.uri}/new").stdout
+    assert called("init", lake.uri)["tables"] == ["pets"]
+    assert "--schema" not in call("init", lake.uri).stdout
+
+
 def test_info_tells_rows_columns_bytes_fragments_versions_and_indexes(where, pets):
     facts = called("info", where)
     assert (facts["num_rows"], facts["version"], facts["num_fragments"]) == (20, pets.version, 1)
@@ -174,6 +181,13 @@ def test_info_of_an_old_version_is_that_version(where, pets):
     assert called("info", where)["num_rows"] < 20
 
 
+def test_a_branch_is_read_by_its_name(where, pets):
+    lance.dataset(pets.uri).create_branch("exp").delete("true")
+    assert called("info", f"{where}@exp")["num_rows"] == 0
+    assert called("info", where)["num_rows"] == 20
+    assert "no tag 'exq'" in call("info", f"{where}@exq", code=1).stderr
+
+
 def test_head_shows_rows_in_order_and_sizes_of_media(where, pets):
     rows = called("head", where, "-n", "3", "--columns", "id,image,caption")
     assert [r["id"] for r in rows] == pets.head(3)["id"].to_pylist()
@@ -184,6 +198,8 @@ def test_head_shows_rows_in_order_and_sizes_of_media(where, pets):
 
 def test_columns_that_are_empty_or_do_not_fit_are_named(where, lake):
     assert "nothing in orientation, label," in call("head", where).stdout
+    lake.create_table("wide", data=pa.table({f"c{i}": ["x" * 60] for i in range(30)}))
+    assert call("head", f"{lake.uri}/wide").stdout.endswith("c20, c21, c22 and 7 more\n")
     columns = ", ".join(f"id AS c{i}" for i in range(12))
     wide = call("sql", lake.uri, f"SELECT {columns} FROM pets LIMIT 2").stdout
     assert wide.splitlines()[-1] == "2 rows; not shown for want of room: c10, c11"
@@ -223,6 +239,7 @@ def test_add_stores_files_and_says_what_it_wrote(tmp_path):
     call("init", target, "--schema", "images")
     failed = call("add", target, folder, code=1)
     assert "broken.png" in failed.stderr
+    assert "--on-bad-rows skip leaves such rows out" in failed.stderr
     assert called("info", target)["num_rows"] == 0
     done = called("add", target, folder, "--on-bad-rows", "record")
     assert (done["num_rows"], done["num_failed"]) == (4, 1)
@@ -275,7 +292,9 @@ def test_search_finds_what_is_nearest_to_a_row_or_a_vector(vectors):
     by_key = called("search", target, "v", "--like", "k3", "-k", "5", "--columns", "id")
     by_vector = called("search", target, "v", "--vector", json.dumps(values[3].tolist()), "-k", "5", "--columns", "id")
     assert [r["id"] for r in by_key] == [r["id"] for r in by_vector] == nearest
-    assert "k3" in call("search", target, "v", "--like", "k3").stdout
+    told = call("search", target, "v", "--like", "k3").stdout
+    assert told.split()[:2] == ["id", "_distance"]
+    assert "k3" in told
     call("search", target, "v", code=2)
     call("search", target, "v", "--like", "k3", "--text", "x", code=2)
 
@@ -326,6 +345,8 @@ def test_features_are_declared_previewed_filled_and_listed(where, pets, tmp_path
     monkeypatch.chdir(tmp_path)
     assert "no features" in call("feature", "ls", where).stdout
     call("feature", "preview", where, "my_cli_features:half", "-n", "2")
+    failed = call("feature", "preview", where, "my_cli_features:fails", "-n", "20").stdout.splitlines()[-1]
+    assert re.fullmatch(r"failed: my_cli_features\.py:7 in fails: ZeroDivisionError: .*", failed)
     assert "declared half" in call("feature", "add", where, "half", "my_cli_features:half").stdout
     call("feature", "add", where, "area", "--sql", "width * height")
     assert called("feature", "backfill", where, "half", "--dry-run")["num_rows"] == 20
@@ -510,6 +531,8 @@ def test_a_backfill_streams_its_progress(where, scene):
         ("feature", "release", "{where}", "nope"),
         ("feature", "add-from", "{where}", "/no/such/file.parquet"),
         ("compact", "{lake}/nope"),
+        ("ls", "{where}"),
+        ("ls", "{where}.lance"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_one(where, lake, arguments):
@@ -525,6 +548,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_one(where, lake, arguments):
         ("nope",),
         ("info",),
         ("head", "x/y", "-n", "0"),
+        ("index", "x/y", "--drop"),
         ("ls", "lake@3"),
         ("add", "x/y@3", "z"),
         ("feature", "backfill", "x/y", "--only", "some"),

@@ -157,15 +157,11 @@ def test_an_attempt_that_commits_nothing_signs_nobodys_commit(place):
     assert commit.ID not in said(place, 2)
 
 
-def test_a_mark_belongs_to_one_transaction_and_goes_with_its_version(place):
+def test_a_mark_belongs_to_one_transaction(place):
     commit.retrying(place, lambda dataset: dataset.delete("x = 0"), "deleting")
     mine = lance.dataset(place.uri).read_transaction(2)
     assert marks.read(place, 2, mine.uuid)
     assert not marks.read(place, 2, "another")
-    marks.forget_before(place, 2)
-    assert marks.read(place, 2, mine.uuid)
-    marks.forget_before(place, 3)
-    assert not marks.read(place, 2, mine.uuid)
 
 
 def test_a_mark_that_cannot_be_written_does_not_undo_the_commit(place, monkeypatch):

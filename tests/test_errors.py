@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import lakehouse as lh
 from lakehouse import errors
 from lakehouse._lance import lance
-from lakehouse._messages import Outcome, classify, clean
+from lakehouse._messages import Outcome, brief, classify, clean
 from lakehouse.errors import translated
 
 ASKED = "doing the thing"
@@ -599,6 +599,25 @@ def test_no_credential_survives_cleaning(word, key):
 def test_predicates_stay_readable(column, value):
     predicate = f"num_{column}_tokens > {value} AND design = {value}"
     assert clean(predicate) == predicate
+
+
+@pytest.mark.parametrize("text", ["y", "token", '"token" ', " ", "/ab+c", ", ", "a://", "Schema "])
+def test_a_pasted_megabyte_is_cleaned_in_one_pass(text):
+    long = (text * (1_000_000 // len(text))).strip()
+    assert clean(long) == long
+    assert brief(f"what happened {long}") == f"what happened {long}"[:400]
+
+
+def test_a_wide_tables_columns_and_a_long_predicate_are_not_repeated_whole(lake):
+    table = lake.create_table("wide", data=pa.table({f"c{n}": [n] for n in range(300)}))
+    with pytest.raises(errors.ColumnNotFoundError, match=r"c18, c19 and 280 more; did you mean 'c299'"):
+        table.to_arrow(["c2999"])
+    with pytest.raises(errors.SchemaError, match="c19 and 280 more"):
+        table.add([{"z": 1}])
+    for where in ("c1 = '" + "y" * 10_000, "c1 = ')" + "y" * 10_000 + "')", ("c1 = $x", {"x": "y" * 10_000})):
+        with pytest.raises(errors.FilterError) as refused:
+            table.count_rows(where)
+        assert len(str(refused.value)) < 1000
 
 
 def test_translation_is_safe_from_many_threads(tmp_path):

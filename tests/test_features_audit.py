@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 import lakehouse as lh
-from lakehouse import marks
+from lakehouse import commit, marks
 from lakehouse._lance import lance
 from lakehouse.errors import SchemaError
 from lakehouse.features.records import audit, ledger
-from lakehouse.features.records.rowids import RowIds
+from lakehouse.features.records.rowids import RowIds, union
 
 SCHEMA = pa.schema([pa.field("id", pa.int64()), pa.field("x", pa.int64()), pa.field("y", pa.int64())])
 TRUE = {"f": lambda row: row["x"] + 1, "g": lambda row: 2 * (row["x"] + 1), "h": lambda row: -row["y"]}
@@ -379,7 +379,7 @@ def test_the_log_is_read_once(table, monkeypatch):
 
 def test_after_a_clean_up_what_was_remembered_holds(table):
     others(table).update(where="id = 1", values={"y": 50})
-    audit.remember(table.snapshot())
+    audit.known(table.snapshot(), remember=True)
     lance.dataset(table.uri).cleanup_old_versions(older_than=NO_TIME)
     assert states(table) == {"f": "fresh", "g": "fresh", "h": "unverified"}
     table.add([{"id": 90, "x": 1, "y": 1}])
@@ -441,6 +441,16 @@ def test_a_table_nobody_else_wrote_to_pays_a_file_and_the_new_transactions(table
     assert now.dataset.io_stats_incremental().read_iops <= 2 * 2  # the last one known, and the new one
 
 
+def test_restores_of_restored_versions_do_not_multiply_what_is_read_of_the_log(table, monkeypatch):
+    for _ in range(12):
+        lance.dataset(table.uri, version=table.version - 1).restore()
+    read, reads_one = [], commit.transaction_of
+    monkeypatch.setattr(commit, "transaction_of", lambda *at: read.append(at[1]) or reads_one(*at))
+    forget(table)
+    assert lies(table) == set()
+    assert len(read) <= 4 * table.version
+
+
 # Sets of row ids
 
 sets = st.lists(st.integers(0, 40)).map(set)
@@ -453,3 +463,8 @@ def test_sets_of_row_ids_are_sets(one, other, asked):
         assert ours.contains(asked).tolist() == [each in theirs for each in asked]
         assert ours == RowIds.of(sorted(theirs))
         assert bool(ours) == bool(theirs)
+
+
+@given(st.lists(sets))
+def test_a_union_of_many_sets_is_one(many):
+    assert union(map(RowIds.of, map(sorted, many))) == RowIds.of(sorted(set().union(*many)))

@@ -75,12 +75,12 @@ import sys
 sys.path.insert(0, {tests!r})
 import lakehouse as lh
 from counted import tripled
-from lakehouse import failures
+from lakehouse.features.jobs import runs
 from lakehouse.features.storing import checkpoints, landing, staging
 before(checkpoints.Checkpoints, "save", "saved")
 before(staging, "stage", "staging")
 before(landing, "commit_staged", "committing")
-before(failures, "has_any", "committed")
+before(runs.Run, "committed", "committed")
 lh.connect("lake").open_table("t").backfill("f", udf=tripled, progress=False)
 """
 
@@ -99,6 +99,33 @@ def test_a_backfill_killed_anywhere_and_resumed_equals_one_run(tmp_path, monkeyp
     assert result.num_computed + result.num_resumed == (0 if at == "committed.1" else ROWS * FRAGMENTS)
     assert not list((tmp_path / "lake" / "_lakehouse" / "checkpoints" / "t").iterdir())
     assert fill(table, "f").num_rows == 0
+
+
+TRIED_AGAIN = """
+import sys
+sys.path.insert(0, {tests!r})
+import lakehouse as lh
+from counted import even
+from lakehouse import failures
+before(failures, "settle", "committed")
+lh.connect("lake").open_table("t").backfill("f", udf=even, only="failed", progress=False)
+"""
+
+
+@pytest.mark.parametrize("is_mended", [False, True])
+def test_failures_that_a_job_killed_right_after_its_commit_made_void_are_gone_with_the_next_one(
+    tmp_path, monkeypatch, lake, is_mended
+):
+    monkeypatch.chdir(tmp_path)
+    table = lake.create_table("t", data=pa.table({"x": range(4)}))
+    table.add_columns({"f": counted.even})
+    fill(table, "f")
+    if is_mended:
+        (tmp_path / "mended").touch()
+    run_and_kill(TRIED_AGAIN.format(tests=os.path.dirname(__file__)), "committed.1", tmp_path)
+    assert table.features()["num_failed"].to_pylist() == [0 if is_mended else 2]
+    assert fill(table, "f").num_rows == 0
+    assert table.errors("f")["attempt"].to_pylist() == ([] if is_mended else [2, 2])
 
 
 def test_what_one_function_computed_is_not_taken_for_another(tmp_path, monkeypatch, table):
@@ -482,8 +509,9 @@ def test_only_chooses_rows_by_their_state(table, only, expected):
 
 def test_where_restricts_and_is_checked_before_anything_is_done(table):
     table.add_columns({"f": tripled})
-    with pytest.raises(lh.errors.FilterError):
+    with pytest.raises(lh.errors.FilterError, match="where 'x <'") as refused:
         fill(table, "f", udf=tripled, where="x <")
+    assert "__stamp" not in str(refused.value)
     assert fill(table, "f", udf=tripled, where=("x < $n", {"n": 7})).num_rows == 7
 
 

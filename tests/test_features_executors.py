@@ -1,5 +1,6 @@
 """Where a backfill runs: processes of our own, somebody's executor, Ray. Real processes, killed for real."""
 
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -17,6 +18,8 @@ import pytest
 
 import lakehouse as lh
 from lakehouse.errors import BackfillError, InvalidArgumentError, UnsupportedTableError
+from lakehouse.features.computing import spread
+from lakehouse.features.storing.checkpoints import Checkpoints
 
 
 @lh.udf(pa.int64())
@@ -55,6 +58,17 @@ def test_two_workers_fill_what_one_process_fills(lake):
     assert (result.num_filled, result.num_computed, result.num_failed) == (3000, 3000, 0)
     assert filled(table, "square") == {x: x * x for x in range(3000)}
     assert table.features()["state"].to_pylist() == ["fresh"]
+
+
+def test_looking_for_what_workers_saved_takes_a_twentieth_of_the_time_and_never_misses_any(lake, monkeypatch):
+    """By a clock that stands still nobody may look again before all is done; then everything is found."""
+    looks, load = [], Checkpoints.load
+    monkeypatch.setattr(Checkpoints, "load", lambda *args: looks.append(args[1]) or load(*args))
+    monkeypatch.setattr(spread, "monotonic", lambda: 0.0)
+    table = numbers(lake, square, 600, parts=2)
+    batches = dataclasses.replace(square, batch_size=10)
+    assert table.backfill("square", udf=batches, num_workers=1, progress=False).num_filled == 600
+    assert len(looks) <= 2 * 3  # at first, when all is done, and for what is kept
 
 
 def test_a_row_that_workers_die_of_fails_alone(lake):

@@ -241,7 +241,7 @@ def test_arguments_of_a_class_are_json():
 
 
 def test_what_is_no_udf_is_told_what_it_lacks():
-    for value, word in ((Embed, r"Embed\(…\)"), (len, "decorate"), ("area", "str")):
+    for value, word in ((Embed, r"Embed\(…\)"), (len, "decorate"), ("area", "'area' is no function")):
         with pytest.raises(InvalidArgumentError, match=word):
             as_udf(value)
     for name in ("nowhere:f", f"{__name__}:aera", "__main__:f", f"{__name__}:f.<locals>.g"):

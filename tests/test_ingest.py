@@ -39,10 +39,24 @@ def test_an_add_killed_at_any_moment_and_called_again_stores_each_item_once(tmp_
     result = table.add(source, on_bad_rows="record", progress=False)
     assert sorted(table.to_arrow(["x"])["x"].to_pylist()) == [n for n in range(12) if n != 5]
     assert (result.num_rows, result.num_failed) == (11, 1)
-    assert table.errors()["key"].to_pylist() == ["item-5"]
+    assert table.errors().select(["key", "attempt"]).to_pylist() == [{"key": "item-5", "attempt": 1}]
     assert len(source.read) + result.num_resumed + (1 if 5 not in source.read else 0) == 12
     assert result.num_resumed > 0 or at == "spooled.1"
     assert layout.side(table._lake).listdir("ingest/t") == []
+
+
+def test_what_fails_again_is_told_once_with_its_attempts_and_what_was_stored_meanwhile_no_more(lake):
+    table = lake.create_table("t", schema=KEYED)
+
+    def told(bad, on_bad_rows="record"):
+        table.add(Numbers(8, bad), on_bad_rows=on_bad_rows, on_duplicate_key="skip", progress=False)
+        return {row["key"]: row["attempt"] for row in table.errors().to_pylist()}
+
+    assert told(bad=(3, 5)) == {"item-3": 1, "item-5": 1}
+    assert told(bad=(5, 6)) == {"item-5": 2, "item-6": 1}
+    assert told(bad=(6, 7), on_bad_rows="skip") == {"item-6": 2}  # 7 was not to be recorded
+    assert told(bad=(), on_bad_rows="raise") == {}
+    assert len(table) == 8
 
 
 def test_items_that_appear_after_a_landed_commit_are_added_by_the_repeated_call(tmp_path):

@@ -51,6 +51,21 @@ def test_writing_to_a_lancedb_table_is_refused_until_it_is_adopted(tmp_path, cap
     assert lancedb.connect(tmp_path).open_table("theirs").count_rows() == 2
 
 
+def test_a_table_of_lances_legacy_format_is_read_and_takes_columns_once_it_is_adopted(tmp_path):
+    data = pa.table({"x": [1, 2]})
+    lance.write_dataset(data, tmp_path / "old.lance", data_storage_version="legacy", enable_stable_row_ids=True)
+    lake = lh.connect(tmp_path)
+    table = lake.open_table("old")
+    assert [batch["x"].tolist() for batch in table.loader(columns=["x"], batch_size=2, shuffle=False)] == [[1, 2]]
+    for declare in (lambda: table.add_columns({"y": "x + 1"}), lambda: table.add_columns_from(data, on="x")):
+        with pytest.raises(UnsupportedTableError, match=r"legacy format.*lake\.adopt\('old'\)"):
+            declare()
+    table = lake.adopt("old", progress=False)
+    table.add_columns({"y": "x + 1"})
+    table.backfill(progress=False)
+    assert table.to_arrow().to_pydict() == {"x": [1, 2], "y": [2, 3]}
+
+
 def test_an_adoption_killed_between_its_moves_goes_on(tmp_path):
     lancedb.connect(tmp_path / "lake").create_table("theirs", pa.table({"x": [1, 2]}))
     code = """
@@ -124,10 +139,17 @@ def test_exist_ok_opens_a_table_that_has_the_columns(lake, pets):
         lake.create_table("pets", schema="images")
 
 
-@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "x.lance", "a b"])
+@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "x.lance", "a b", "a" * 201])
 def test_names_that_would_leave_the_lake_are_refused(lake, name):
     with pytest.raises(InvalidArgumentError, match="cannot be a table name"):
         lake.create_table(name, schema="images")
+
+
+def test_the_handle_of_a_dropped_table_says_so(lake, pets):
+    lake.drop_table("pets")
+    for use in (pets.count_rows, pets.features, lambda: pets.delete("true")):
+        with pytest.raises(TableNotFoundError, match="'pets'.*was dropped"):
+            use()
 
 
 def test_a_table_needs_columns(lake):

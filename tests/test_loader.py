@@ -22,8 +22,8 @@ from lakehouse.errors import (
     VersionNotFoundError,
 )
 from lakehouse.loader import Loader, LoaderOptions, source
-from lakehouse.loader.forms.arrays import NumpyArrays
 from lakehouse.loader.forms.footprint import INDEX_NBYTES
+from lakehouse.loader.forms.numpy import NumpyArrays
 from lakehouse.loader.forms.sizes import Resize
 from lakehouse.loader.order.blocks import HELD
 from lakehouse.media.codecs import decode_rgb, encode_image
@@ -97,7 +97,7 @@ def test_few_or_no_rows_give_few_or_no_batches(numbers, where, num_rows):
 
 def test_leaving_all_rows_out_is_said(numbers, caplog):
     loader(numbers, where="x < 3", batch_size=8)
-    assert "3 rows are fewer than a global batch of 8" in caplog.text
+    assert "a global batch of 8 takes more rows than there are (3)" in caplog.text
 
 
 def test_an_epoch_without_rows_says_why(numbers, caplog):
@@ -133,13 +133,15 @@ def test_no_more_is_under_way_than_was_allowed(numbers):
 
 
 def test_threads_end_with_the_iteration(numbers):
-    made = loader(numbers, batch_size=4)  # it pins its version as long as it lives
-    before = set(threading.enumerate())
-    batches = iter(made)
+    def pools():
+        return {thread for thread in threading.enumerate() if thread.name.startswith("lakehouse-")}
+
+    before = pools()
+    batches = iter(loader(numbers, batch_size=4))
     next(batches)
-    assert set(threading.enumerate()) - before
+    assert pools() - before
     del batches
-    assert not set(threading.enumerate()) - before
+    assert not pools() - before
 
 
 # Order: topology, epochs, resume

@@ -1,5 +1,6 @@
 """The block order: a permutation for all sizes, the same on every topology, whole blocks for each reader, frozen."""
 
+import re
 from dataclasses import replace
 from math import gcd
 
@@ -131,14 +132,13 @@ def test_neighbours_of_one_epoch_are_cut_apart_in_another():
 # The choice of blocks
 
 
-@given(st.integers(1, 4096), st.floats(1, 1e6), st.floats(0.5, 5000), st.integers(1, 4 << 20))
-def test_the_memory_is_kept_to_and_spent_on_mixing_first(batch, row_nbytes, share, read):
-    memory = int(share * HELD * batch * row_nbytes)
-    if memory < HELD * batch * row_nbytes:
-        with pytest.raises(InvalidArgumentError, match="does not hold 3 global batches"):
-            fitting(batch, row_nbytes, memory, read)
-        return
-    blocks = fitting(batch, row_nbytes, memory, read)
+NUM_ROWS, ROW_NBYTES = st.integers(0, 10**9), st.floats(1, 1e6)
+
+
+@given(NUM_ROWS, st.integers(1, 4096), ROW_NBYTES, st.floats(1, 5000), st.integers(1, 4 << 20))
+def test_the_memory_is_kept_to_and_spent_on_mixing_first(num_rows, batch, row_nbytes, share, read):
+    memory = int(share * HELD * batch * row_nbytes) + 1
+    blocks = fitting(num_rows, batch, row_nbytes, memory, read)
     wanted = max(1, round(read / row_nbytes))
     assert batch % blocks.num_taken == blocks.num_rows % blocks.num_taken == 0
     assert HELD * batch * (blocks.num_rows // blocks.num_taken) * row_nbytes <= memory
@@ -148,8 +148,22 @@ def test_the_memory_is_kept_to_and_spent_on_mixing_first(batch, row_nbytes, shar
     assert all(HELD * batch * -(-wanted // d) * row_nbytes > memory for d in fewer)
 
 
+@given(NUM_ROWS, st.integers(1, 4096), ROW_NBYTES, st.floats(0.01, 0.99), st.integers(1, 4 << 20))
+def test_memory_below_three_batches_is_enough_if_it_holds_all_rows(num_rows, batch, row_nbytes, share, read):
+    memory = int(share * HELD * batch * row_nbytes)
+    if num_rows * row_nbytes > memory:
+        with pytest.raises(InvalidArgumentError, match="neither 3 global batches .* nor all") as told:
+            fitting(num_rows, batch, row_nbytes, memory, read)
+        needed = int(re.search("give it ([0-9,]+) bytes", str(told.value))[1].replace(",", ""))
+        fitting(num_rows, batch, row_nbytes, needed, read)
+        return
+    plan = Plan(num_rows, batch, shuffle="block", blocks=fitting(num_rows, batch, row_nbytes, memory, read))
+    steps = list(range(min(len(plan), 5)))
+    assert list(plan.groups(steps)) == [each for each in (steps[:1], steps[1:]) if each]  # one read, and held once
+
+
 def test_more_memory_takes_fewer_rows_of_more_blocks():
-    taken = [fitting(256, 100_000, memory, 2 << 20).num_taken for memory in (80e6, 200e6, 500e6, 1e9, 2e9)]
+    taken = [fitting(10**9, 256, 100_000, memory, 2 << 20).num_taken for memory in (80e6, 200e6, 500e6, 1e9, 2e9)]
     assert taken == sorted(taken, reverse=True)
     assert taken[0] > taken[-1] == 1
 

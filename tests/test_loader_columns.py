@@ -98,6 +98,13 @@ def test_what_no_tensor_holds_becomes_a_list_of_python_values_and_null_stays_non
     assert taken(pa.chunked_array([pa.array(values, data_type)]), [2, 1, 0]) == values[::-1]
 
 
+def test_a_date_that_python_cannot_hold_is_text_in_what_is_nested_and_a_count_elsewhere():
+    days = pa.array([0, 2**31 - 1], pa.int32()).view(pa.date32())
+    nested = pa.chunked_array([pa.StructArray.from_arrays([days], ["day"])])
+    assert taken(nested, [1, 0]) == [{"day": "infinity"}, {"day": dt.date(1970, 1, 1)}]
+    assert taken(days, [1, 0]).tolist() == [2**31 - 1, 0]
+
+
 def test_times_become_counts_of_their_unit():
     moment = dt.datetime(1970, 1, 1, 0, 0, 2, tzinfo=dt.UTC)
     assert taken(pa.array([moment], pa.timestamp("ms", "UTC")), [0]).tolist() == [2000]

@@ -76,6 +76,15 @@ def test_memory_over_many_texts_is_as_small(lake, shuffle):
     assert measured["mb"] <= 64 + 1.5 * AHEAD * measured["batch_mb"]
 
 
+def test_memory_over_many_narrow_rows_is_as_small(lake):
+    """Too many to be kept, and each read takes rows from all over the table."""
+    x = np.arange(3_000_000)
+    lake.create_table("numbers", data=pa.table({"x": x, "y": x / 7}))
+    options = {"batch_size": 1 << 14, "prefetch_batches": AHEAD}
+    measured = in_a_fresh_process(MEASURED, lake.uri, "numbers", json.dumps(options))
+    assert measured["mb"] <= 64 + 1.5 * AHEAD * measured["batch_mb"]
+
+
 def cpu_s_per_batch(table):
     loader = Loader(table.snapshot(), LoaderOptions(batch_size=256, prefetch_batches=0))
     batches = iter(loader)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import lakehouse as lh
 from lakehouse.errors import DataError, InvalidArgumentError
 from lakehouse.loader import Loader, LoaderOptions
-from lakehouse.loader.forms.arrays import NumpyArrays
+from lakehouse.loader.forms.numpy import NumpyArrays
 from lakehouse.loader.mixing import mix
 from lakehouse.loader.order.schedule import PERIOD, Schedule
 
@@ -295,8 +295,11 @@ def test_a_state_of_another_mix_is_refused(tables):
     ):
         with pytest.raises(InvalidArgumentError, match=f"saved with {said}"):
             other.load_state_dict(state)
-    with pytest.raises(InvalidArgumentError, match="no state of a mix"):
-        made.load_state_dict(Loader(tables["a"]).state_dict())
+    spoilt = [{**state, name: value} for name in ("epoch", "num_batches") for value in ("1", -1, True, None)]
+    without = [{key: value for key, value in state.items() if key != name} for name in ("epoch", "sources")]
+    for strange in (Loader(tables["a"]).state_dict(), *spoilt, *without, None):
+        with pytest.raises(InvalidArgumentError, match="no state of a mix"):
+            made.load_state_dict(strange)
 
 
 def test_numpy_batches_are_mixed_without_torch(tables, monkeypatch):

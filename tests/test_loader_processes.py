@@ -2,6 +2,7 @@
 
 import multiprocessing
 import pickle
+import time
 import warnings
 
 import numpy as np
@@ -128,6 +129,28 @@ def test_a_dataset_is_read_by_index_with_repeats(table):
 def test_what_only_an_order_gives_meaning_to_is_refused_by_index(table, changes, said):
     with pytest.raises(InvalidArgumentError, match=said):
         TableDataset(table.snapshot(), options(**changes))
+
+
+def test_workers_that_cannot_be_started_are_not_waited_for(table, monkeypatch):
+    """As in a script without a main guard, which a worker imports again."""
+
+    def refused(*args):
+        raise RuntimeError("An attempt has been made to start a new process before the bootstrapping phase has ended")
+
+    monkeypatch.setattr("torch.utils.data.DataLoader.__iter__", refused)
+    began = time.perf_counter()
+    with pytest.raises(RuntimeError, match="bootstrapping phase"):
+        next(iter(Loader(table.snapshot(), options(num_workers=1), pin=False)))
+    assert time.perf_counter() - began < 10  # a worker that dies is waited for three times as long
+
+
+def test_a_state_of_an_iteration_is_refused_if_it_is_none(table):
+    dataset = TableIterable(table.snapshot(), options(), pin=False)
+    state = iter(dataset).state_dict()
+    spoilt = [{**state, name: value} for name in ("step", "every") for value in ("1", -1, None, True)]
+    for strange in (None, {}, {key: state[key] for key in state if key != "step"}, *spoilt):
+        with pytest.raises(InvalidArgumentError, match="no state of such an iteration"):
+            iter(dataset).load_state_dict(strange)
 
 
 def test_workers_of_a_worker_are_refused(table):

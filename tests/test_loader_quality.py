@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lakehouse.errors import InvalidArgumentError
 from lakehouse.loader import Loader, LoaderOptions
 from lakehouse.loader.order.blocks import Blocks
 from lakehouse.loader.order.plan import Plan
@@ -133,12 +134,38 @@ def runs(loader, world_size):
         {"shuffle_memory": 200_000, "world_size": 4, "rank": 0, "batch_size": 16},
         {"shuffle_memory": 200_000, "world_size": 8, "rank": 3, "batch_size": 8},
         {"shuffle_memory": 200_000, "world_size": 5, "rank": 1, "batch_size": 13},
+        {"shuffle_memory": "3MB", "batch_size": 16_000},
+        {"shuffle_memory": "3MB", "world_size": 4, "rank": 2, "batch_size": 4_000},
     ],
 )
 def test_the_number_of_reads_is_the_one_that_was_predicted(table, monkeypatch, options):
     monkeypatch.setattr("lakehouse.loader.source.read_nbytes", lambda snapshot: 2_000)  # small blocks, of a small table
     made = loader(table, shuffle="block", **options)
     assert made.describe().num_reads == pytest.approx(runs(made, options.get("world_size", 1)), rel=0.1)
+
+
+def test_a_table_that_fits_into_the_memory_is_shuffled_whole_whatever_the_batch(table):
+    """Rows of 72 bytes: all of them take 2.9 MB, three batches 3.5."""
+    made = loader(table, shuffle="block", shuffle_memory="3MB", batch_size=16_000, drop_last=False)
+    assert "all rows fit into the memory" in str(made.describe())
+    assert made.describe().nbytes_held <= 3_000_000
+    batches = iter(made)
+    first = next(batches)["x"]
+    state = made.state_dict()
+    rest = [x for batch in batches for x in batch["x"].tolist()]
+    assert sorted([*first.tolist(), *rest]) == list(range(40_000))
+    assert abs(serial_correlation(rest)) < 0.05
+    assert made.stats().num_reads == 2  # the first batch alone, and all others in one go
+    others = [
+        loader(table, shuffle="block", shuffle_memory=memory, batch_size=8_000, drop_last=False, rank=r, world_size=2)
+        for r, memory in enumerate(["3MB", "1GB"])
+    ]
+    for other in others:
+        other.load_state_dict(state)
+    shares = [[batch["x"].tolist() for batch in other] for other in others]
+    assert [x for parts in zip(*shares, strict=True) for part in parts for x in part] == rest
+    with pytest.raises(InvalidArgumentError, match="holds neither 3 global batches .* nor all 40,000 rows"):
+        loader(table, shuffle="block", shuffle_memory="2MB", batch_size=16_000)
 
 
 def test_the_description_says_what_comes(table):

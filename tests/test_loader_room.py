@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from lakehouse.loader.forms.arrays import NumpyArrays
+from lakehouse.loader.forms.numpy import NumpyArrays
 from lakehouse.loader.forms.room import room
 from lakehouse.loader.forms.torch import TorchArrays
 

@@ -5,6 +5,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import lance
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -20,6 +21,8 @@ from lakehouse.reads.places import Places
 from lakehouse.snapshot import open_snapshot
 
 SCHEMA = pa.schema([pa.field("n", pa.int64()), types.field("image", "image")])
+TEXTS = pa.schema([pa.field("n", pa.int64()), types.field("body", "text", storage="uncompressed")])
+UNCOMPRESSED = {"lance-encoding:compression": "none"}
 
 
 def values(sizes, seed=0):
@@ -28,9 +31,19 @@ def values(sizes, seed=0):
     return [None if size is None else rng.bytes(size) for size in sizes]
 
 
+def texts(sizes, seed=0):
+    """Give texts of so many letters, of one to four bytes each; None for None."""
+    rng = np.random.default_rng(seed)
+    letters = np.array(list("e \n\0ßж漢🎉"))
+    pieces = ("".join(rng.choice(letters, 61)) for _ in sizes)
+    return [
+        None if size is None else (piece * (size // 61 + 1))[:size] for size, piece in zip(sizes, pieces, strict=True)
+    ]
+
+
 def add(table, first, cells):
     numbers = pa.array(range(first, first + len(cells)), pa.int64())
-    table.add(pa.table([numbers, pa.array(cells, pa.large_binary())], schema=SCHEMA), progress=False)
+    table.add(pa.table([numbers, pa.array(cells, table.schema.types[1])], schema=table.schema), progress=False)
 
 
 def read_by_place(table, row_ids, column="image"):
@@ -41,7 +54,7 @@ def read_by_place(table, row_ids, column="image"):
     located = Places(snapshot, column).locate(np.tile(ids, 50), np.tile(addresses, 50))  # so many rows always pay
     if located is None:
         return None
-    cells = located.array(snapshot.physical.field(column).type).to_pylist()
+    cells = located.array().to_pylist()
     order = np.random.default_rng(0).permutation(len(located))
     assert located.values(order) == [cells[i] for i in order]
     return cells[: len(ids)]
@@ -67,11 +80,15 @@ parts = st.lists(st.lists(sizes, min_size=12, max_size=40), min_size=1, max_size
 changes = st.lists(st.sampled_from(["delete", "update", "compact"]), max_size=3)
 
 
+@pytest.mark.parametrize(("schema", "made"), [(SCHEMA, values), (TEXTS, texts)], ids=["bytes", "texts"])
 @settings(max_examples=20)
 @given(parts=parts, changes=changes, seed=st.integers(0, 99))
-def test_rows_have_their_own_values_whatever_happened_to_the_table(tmp_path_factory, parts, changes, seed):
-    table = lh.connect(tmp_path_factory.mktemp("lake")).create_table("t", schema=SCHEMA)
-    cells = [values(sizes, number) for number, sizes in enumerate(parts)]
+def test_rows_have_their_own_values_whatever_happened_to_the_table(
+    tmp_path_factory, schema, made, parts, changes, seed
+):
+    column = schema.names[1]
+    table = lh.connect(tmp_path_factory.mktemp("lake")).create_table("t", schema=schema)
+    cells = [made(sizes, number) for number, sizes in enumerate(parts)]
     for number, part in enumerate(cells):
         add(table, sum(map(len, cells[:number])), part)
     for change in changes:
@@ -84,8 +101,8 @@ def test_rows_have_their_own_values_whatever_happened_to_the_table(tmp_path_fact
     there, whole = reads.row_ids(table.snapshot()), sum(cells, [])
     row_ids = np.random.default_rng(seed).choice(there, 30)  # in no order, with repeats
     expected = [whole[number] for number in table.take_row_ids(row_ids, columns=["n"])["n"].to_pylist()]
-    assert reads.take_row_ids(table.snapshot(), row_ids, ["image"])["image"].to_pylist() == expected
-    assert read_by_place(table, row_ids) in (None, expected)
+    assert reads.take_row_ids(table.snapshot(), row_ids, [column])[column].to_pylist() == expected
+    assert read_by_place(table, row_ids, column) in (None, expected)
 
 
 @pytest.mark.parametrize("type_", [pa.binary(), pa.large_binary()])
@@ -95,6 +112,15 @@ def test_any_column_of_uncompressed_bytes_is_read_by_place(lake, type_):
     table = lake.create_table("t", data=pa.table([pa.array(cells, type_)], schema=pa.schema([field])))
     ids = reads.row_ids(table.snapshot())[::-1]
     assert read_by_place(table, ids, "data") == cells[::-1] == by_lance(table, ids, "data")
+
+
+@pytest.mark.parametrize("type_", [pa.string(), pa.large_string()])
+def test_any_column_of_uncompressed_text_is_read_by_place(lake, type_):
+    field = pa.field("body", type_, metadata=UNCOMPRESSED)
+    cells = texts([0, *range(500, 40_000, 1_000), 0, 1])
+    table = lake.create_table("t", data=pa.table([pa.array(cells, type_)], schema=pa.schema([field])))
+    ids = reads.row_ids(table.snapshot())[::-1]
+    assert read_by_place(table, ids, "body") == cells[::-1] == by_lance(table, ids, "body")
 
 
 def test_pictures_are_read_by_place_from_pages_and_files_of_any_number(table):
@@ -134,6 +160,20 @@ def test_nulls_are_lances(lake):
     assert table.take_row_ids(range(40), columns=["image"])["image"].to_pylist() == cells
 
 
+def test_text_that_lance_compresses_is_lances(lake):
+    table = lake.create_table("t", data=pa.table({"body": texts([2_000] * 40)}))
+    assert module.places(table.snapshot(), ["body"], 100) == {}
+    assert read_by_place(table, range(40), "body") is None
+
+
+def test_nulls_and_small_texts_are_lances(lake):
+    for name, cells in {"nulls": texts([2_000, None] * 20), "small": texts([5] * 40), "empty": [""] * 40}.items():
+        table = lake.create_table(name, schema=TEXTS)
+        add(table, 0, cells)
+        assert read_by_place(table, range(40), "body") is None
+        assert table.take_row_ids(range(40), columns=["body"])["body"].to_pylist() == cells
+
+
 def test_small_and_compressed_values_are_lances(lake):
     small = lake.create_table("small", schema=SCHEMA)
     add(small, 0, values([5] * 40))
@@ -146,6 +186,15 @@ def test_small_and_compressed_values_are_lances(lake):
         assert table.take_row_ids(ids, columns=["image"])["image"].to_pylist() == by_lance(table, ids)
 
 
+def test_files_of_the_legacy_format_are_lances(lake):
+    cells = values([2_000] * 40)
+    data = pa.table([pa.array(cells, pa.large_binary())], names=["image"])
+    lance.write_dataset(data, f"{lake.uri}/old.lance", data_storage_version="legacy")
+    table = lake.open_table("old")
+    assert read_by_place(table, range(40)) is None
+    assert table.take_row_ids(range(40), columns=["image"])["image"].to_pylist() == cells
+
+
 def test_a_few_rows_and_tables_of_other_machines_are_lances(table):
     assert set(module.places(table.snapshot(), ["n", "image"], 100)) == {"image"}
     assert module.places(table.snapshot(), ["image"], 3) == {}
@@ -153,16 +202,16 @@ def test_a_few_rows_and_tables_of_other_machines_are_lances(table):
 
 def test_places_are_read_when_the_rows_asked_for_are_larger_by_far(lake):
     table = lake.create_table("t", schema=SCHEMA)
-    add(table, 0, values([2_000] * 1_000))
+    add(table, 0, values([500] * 1_000))
     snapshot = table.snapshot()
     where, ids = Places(snapshot, "image"), np.arange(20, dtype=np.uint64)
     addresses = reads.row_addresses(snapshot, ids)
     found = [where.locate(ids, addresses) is not None for _ in range(8)]
-    assert found == [False] * 3 + [True] * 5  # 80 rows of 2 KB are twenty times the places of 1,000
+    assert found == [False] + [True] * 7  # 40 rows of 500 bytes are five times the four that tell of each of 1,000
 
 
 def test_places_of_long_tables_are_not_held(table, monkeypatch):
-    monkeypatch.setattr(module, "_MAX_NBYTES", 700)  # of two files of the three
+    monkeypatch.setattr(module, "_MAX_NBYTES", 350)  # of two files of the three
     assert read_by_place(table, range(80)) == by_lance(table, range(80))
     assert read_by_place(table, range(120)) is None
     assert table.take_row_ids(range(120), columns=["image"])["image"].to_pylist() == by_lance(table, range(120))
@@ -184,7 +233,7 @@ def read_again(request, table):
     def read():
         if request.param == "one by one":
             return located.values(np.arange(120))
-        return located.array(pa.large_binary()).to_pylist()
+        return located.array().to_pylist()
 
     assert read() == by_lance(table, ids)
     return read
@@ -216,6 +265,23 @@ def test_a_file_of_another_size_than_the_table_says_is_lances(table):
     with data_file(table).open("ab") as file:
         file.write(b"more")
     assert read_by_place(table, range(120)) is None
+
+
+@pytest.mark.parametrize("row", [0, 17])
+def test_a_text_that_is_no_utf_8_is_an_error(lake, row):
+    """In the first row, which Lance reads too, as in any other."""
+    table = lake.create_table("t", schema=TEXTS)
+    cells = texts([2_000] * 40)
+    add(table, 0, cells)
+    file = data_file(table)
+    file.write_bytes(file.read_bytes().replace(cells[row].encode(), b"\xff" * len(cells[row].encode())))
+    snapshot, ids = lh.connect(table.uri.rpartition("/")[0]).open_table("t").snapshot(), np.arange(40, dtype=np.uint64)
+    for read in (
+        lambda: reads.take_row_ids(snapshot, ids, ["body"]),
+        lambda: reads.locate_row_ids(snapshot, ids, ["body"])[1]["body"].values(np.array([3, row])),
+    ):
+        with pytest.raises(CorruptTableError, match=r"has a text at byte \d+ that is no UTF-8|invalid utf-8 sequence"):
+            read()
 
 
 def test_what_differs_from_what_lance_reads_is_never_read_again(table, monkeypatch):

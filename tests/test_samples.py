@@ -1,5 +1,7 @@
+import datetime as dt
 import os
 
+import pyarrow as pa
 import pytest
 
 import lakehouse as lh
@@ -97,3 +99,10 @@ def test_a_key_that_is_not_there_is_named(table):
     with pytest.raises(RowNotFoundError, match="'smal'"):
         table["smal"]
     assert table.rows([]) == []
+
+
+def test_dates_that_python_does_not_know_are_text(lake):
+    table = lake.create_table("t", data=pa.table({"d": pa.array([2**31 - 2, 0, None], pa.int32()).cast(pa.date32())}))
+    rows = table.rows([0, 1, 2])
+    assert [row["d"] for row in rows] == ["5881580-07-10", dt.date(1970, 1, 1), None]
+    assert "5881580" in repr(rows)

@@ -210,6 +210,8 @@ def test_bytes_that_are_there_can_be_called_an_image():
         ("large_binary", "video", "write storage = 'inline' to keep them so"),
         (Type("image", storage="blob"), "image", "write storage = 'blob' to keep them so"),
         ("video", "large_binary", "holds video and cannot become large_binary"),
+        ("text", Type("text", storage="uncompressed"), "holds text and cannot become uncompressed text"),
+        (Type("text", storage="uncompressed"), "text", "holds uncompressed text and cannot become text"),
         ("vector<float32>[8]", "vector<float32>[16]", "cannot become vector"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 
 from lakehouse import layout
 from lakehouse._lance import lance
-from lakehouse.errors import InvalidArgumentError, ReadOnlyError, TableNotFoundError, VersionNotFoundError
+from lakehouse.errors import InvalidArgumentError, QueryError, ReadOnlyError, TableNotFoundError, VersionNotFoundError
 from tests.seeded import pictures
 
 
@@ -98,6 +98,8 @@ def test_sql_names_branches_with_versions_and_tags(branched):
     gone = branched.sql('SELECT id FROM pets AT (VERSION => 2) ANTI JOIN "pets@exp" USING (id)').fetchall()
     assert len(gone) == 20 - len(exp)
     assert f"pets@exp: version {exp.version}" in branched.sql('FROM "pets@exp"').explain()
+    with pytest.raises(QueryError, match='in double quotes, as in FROM "pets@exp"'):
+        branched.sql("FROM pets@exp")
 
 
 def test_media_and_searches_come_from_the_branch(branched):

@@ -6,6 +6,7 @@ import sys
 import textwrap
 import threading
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -189,6 +190,12 @@ def test_a_broken_medium_is_null_and_logged_once(lake, caplog):
     with lake.duckdb() as con, caplog.at_level("WARNING", "lakehouse"):
         assert con.sql("SELECT image_width(image) FROM odd").fetchall() == [(None,), (None,)]
     assert [record.message.count("image_width()") for record in caplog.records] == [1]
+
+
+@pytest.mark.parametrize("call", ["thumbnail(image, 1, 2)", "image_width(image, 3)", "frame_at(video)"])
+def test_a_call_with_too_many_or_too_few_arguments_says_how_it_goes(lake, clips, call):
+    with lake.duckdb() as con, pytest.raises(duckdb.Error, match="one number, by position|images, by position"):
+        con.sql(f'SELECT {call} FROM "{clips.name}"').fetchall()
 
 
 def test_limits_of_the_lake_are_limits_of_the_connection(tmp_path):

@@ -167,6 +167,8 @@ def test_the_information_schema_knows_every_table_and_column(lake, small):
         ("VERSION => NULL", QueryError, "a number or a tag"),
         ("TIMESTAMP => 'yesterday'", QueryError, "2026-01-31 12:00:00"),
         ("TIMESTAMP => 3", QueryError, "2026-01-31 12:00:00"),
+        ("TIMESTAMP => 'infinity'::TIMESTAMP", QueryError, "2026-01-31 12:00:00"),
+        ("VERSION => now()", QueryError, "a number or a tag"),
         ("TIMESTAMP => '2001-01-01'", VersionNotFoundError, "the oldest that is kept is 1"),
         ("TAG => 'v1'", QueryError, "'v1' for a tag"),
         ("VERSION => $v", QueryError, r"\$v"),
@@ -197,6 +199,10 @@ def test_at_a_time_the_version_of_that_time_is_read(small):
 def test_an_at_clause_on_what_has_no_versions_is_refused(small):
     with pytest.raises(QueryError, match="no versions"):
         small.sql("SELECT * FROM labels AT (VERSION => 1)", tables={"labels": pa.table({"a": [1]})})
+    with pytest.raises(QueryError, match="w has no versions"):
+        small.sql("WITH w AS (FROM pets) SELECT * FROM w AT (VERSION => 1)")
+    with pytest.raises(QueryError, match=r"information_schema\.tables has no versions"):
+        small.sql("SELECT * FROM information_schema.tables AT (VERSION => 1)")
 
 
 def test_names_that_differ_only_in_case_are_not_handed_in(small):
@@ -316,3 +322,19 @@ def test_only_so_many_texts_are_remembered():
     assert len(made) == most + 1
     get("0")
     assert made[-1] == "0"
+
+
+def test_columns_that_differ_in_case_only_are_not_mistaken_for_each_other(lake):
+    table = lake.create_table("case", data=pa.table({"x": [1, 2], "X": [3, 4], "y": [5, 6]}))
+    assert lake.sql('SELECT * FROM "case"').arrow().to_pydict() == {"x": [1, 2], "X_1": [3, 4], "y": [5, 6]}
+    assert lake.sql('SELECT x, X_1, Y FROM "case" WHERE x_1 > 3').fetchall() == [(2, 4, 6)]
+    for statement in ('SELECT "X" FROM "case"', 'SELECT y FROM "case" c WHERE c.X = 3', 'SELECT max(X) FROM "case"'):
+        with pytest.raises(QueryError, match="'X' would be another column; write 'X_1'"):
+            lake.sql(statement)
+    with pytest.raises(QueryError, match="write 'X_1'"):
+        lake.sql("SELECT X FROM handed", tables={"handed": table.to_arrow()})
+    names = "SELECT column_name FROM information_schema.columns ORDER BY ordinal_position"
+    assert lake.sql(names).fetchall() == [("x",), ("X_1",), ("y",)]
+    assert lake.sql("SELECT column_names FROM (SHOW ALL TABLES)").fetchall() == [(["x", "X_1", "y"],)]
+    twice = pa.table([pa.array([1]), pa.array([2])], names=["a", "a"])
+    assert lake.sql("SELECT a, a_1 FROM twice", tables={"twice": twice}).fetchall() == [(1, 2)]

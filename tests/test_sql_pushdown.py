@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lakehouse as lh
+from lakehouse import types
 from lakehouse.errors import LakehouseError
 from lakehouse.sql import Engine
 
@@ -500,3 +501,21 @@ def test_a_column_that_was_renamed_keeps_its_index_and_its_old_name_is_refused(l
     assert lake.sql("SELECT b FROM t WHERE c = 7").fetchall() == [(7,)]
     with pytest.raises(LakehouseError, match="a"):
         lake.sql("SELECT b FROM t WHERE a = 7").fetchall()
+
+
+@pytest.mark.parametrize(
+    ("where", "ids"),
+    [
+        ("id = 'k1' OR {m} = 'b3'::BLOB", ["k1", "k3"]),
+        ("NOT (id <> 'k1' AND {m} IN ('b0'::BLOB, 'b2'::BLOB))", ["k1", "k3", "k4"]),
+        ("id = 'k1' OR {m} BETWEEN 'b3'::BLOB AND 'b4'::BLOB", ["k1", "k3", "k4"]),
+        ("id = 'k1' OR {m} IS NULL", ["k1", "k5"]),
+    ],
+)
+@pytest.mark.parametrize("medium", ["image", "video"])
+def test_a_medium_beside_an_indexed_column_is_duckdbs_to_compare(lake, medium, where, ids):
+    fields = [types.field("id", "string", nullable=False), types.field("image", "image"), types.field("video", "video")]
+    table = lake.create_table("t", schema=pa.schema(fields))
+    table.add([{"id": f"k{i}", "image": b"b%d" % i, "video": b"b%d" % i} for i in range(5)] + [{"id": "k5"}])
+    table.create_index("id", lh.BTree())
+    assert lake.sql(f"SELECT id FROM t WHERE {where.format(m=medium)} ORDER BY id").fetchall() == [(i,) for i in ids]

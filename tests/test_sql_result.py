@@ -7,9 +7,11 @@ import os
 import pickle
 import random
 import signal
+import subprocess
+import sys
+import textwrap
 import threading
 import time
-import tracemalloc
 
 import pandas as pd
 import pyarrow as pa
@@ -22,6 +24,7 @@ from lakehouse.errors import (
     ColumnNotFoundError,
     CorruptTableError,
     DataError,
+    InvalidArgumentError,
     QueryError,
     ResourceLimitError,
     StorageError,
@@ -125,6 +128,7 @@ def test_parameters_take_what_numpy_and_arrow_hold(numbers):
         {"a": np.int32(4), "b": pa.scalar("x"), "c": np.array([1.5, 2.5]), "d": np.float32(0.5)},
     ).fetchall()
     assert row == [(5, "x", 4.0, 0.5)]
+    assert numbers.sql("SELECT $v", {"v": memoryview(b"a\0b")}).fetchall() == [(b"a\0b",)]
 
 
 @pytest.mark.parametrize(
@@ -214,6 +218,13 @@ def test_parquet_is_written_in_a_stream(numbers, tmp_path):
         numbers.sql("FROM numbers").write_parquet(tmp_path / "nowhere" / "out.parquet")
 
 
+def test_what_parquet_does_not_hold_is_named_before_a_file_is_made(numbers, tmp_path):
+    for value in ("INTERVAL 1 DAY", "union_value(k := 1)", "MAP {}"):
+        with pytest.raises(QueryError, match="'v' is .*, which Parquet does not hold; select "):
+            numbers.sql(f"SELECT {value} AS v").write_parquet(tmp_path / "x.parquet")
+    assert not (tmp_path / "x.parquet").exists()
+
+
 def test_media_of_a_stream_come_in_small_batches(lake):
     lake.create_table("big", schema=pa.schema([media_field()]))
     lake.open_table("big").add([{"image": bytes([i % 256]) * 400_000} for i in range(300)])
@@ -221,6 +232,21 @@ def test_media_of_a_stream_come_in_small_batches(lake):
     assert sum(sizes) > 300 * 400_000
     assert max(sizes) < 80 << 20
     assert len(sizes) > 3
+
+
+def test_a_whole_table_of_media_is_held_once(lake):
+    table = lake.create_table("big", schema=pa.schema([media_field()]))
+    table.add([{"image": bytes([i]) * 400_000} for i in range(100)], progress=False)
+    script = f"""
+        import lakehouse as lh, pyarrow as pa
+        held = lh.connect({lake.uri!r}).sql("SELECT image FROM big").arrow()
+        print(held.nbytes, pa.default_memory_pool().max_memory())
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, capture_output=True)
+    nbytes, most = map(int, done.stdout.split())
+    assert most < 1.5 * nbytes
+    turned = lake.sql("SELECT image FROM big ORDER BY _rowid DESC").arrow()["image"].to_pylist()
+    assert turned == table.to_arrow()["image"].to_pylist()[::-1]
 
 
 def test_media_over_the_limit_are_refused_and_stream(lake):
@@ -249,9 +275,7 @@ def test_a_stream_takes_little_memory(numbers):
     stream = numbers.sql("SELECT range, md5(range::VARCHAR) AS word FROM range(3000000)").batches()
     gc.collect()
     before = pa.total_allocated_bytes()
-    tracemalloc.start()
     most = max(pa.total_allocated_bytes() - before for _ in stream)
-    tracemalloc.stop()
     assert most < 64 << 20
 
 
@@ -311,6 +335,8 @@ def test_a_notebook_shows_pictures_small_and_other_media_as_their_size(lake):
     assert "31 rows, the first 20 shown" in html
     few = lake.sql("SELECT image AS i FROM album, range(3)")._repr_html_()
     assert few.count("<img") == 20
+    nested = lake.sql("SELECT {'i': image, 'w': word} AS s, [loose] AS l, MAP {'k': loose} AS m FROM album LIMIT 2")
+    assert nested._repr_html_().count("<td>") == 6
 
 
 def test_of_media_only_what_is_shown_is_read(lake):
@@ -362,6 +388,17 @@ def test_a_column_is_had_by_its_name_and_the_row_ids_that_media_came_with(lake, 
         _ = result["imaeg"]
     with pytest.raises(QueryError, match="several tables"):
         _ = lake.sql("SELECT a.image, b.image FROM pets a, pets b LIMIT 1")["_rowid"]
+
+
+def test_a_column_is_asked_for_by_a_name_that_one_column_has(numbers):
+    result = numbers.sql("SELECT id, id * 2 AS id, kind FROM numbers")
+    assert len(result["kind"]) == 1000
+    with pytest.raises(InvalidArgumentError, match="several columns are called 'id'"):
+        result["id"]
+    with pytest.raises(InvalidArgumentError, match=r"fetchall\(\)"):
+        result[0]
+    with pytest.raises(InvalidArgumentError, match=r"fetchall\(\)"):
+        list(result)
 
 
 def test_sums_of_whole_numbers_are_whole_numbers(numbers):

@@ -64,6 +64,7 @@ ATTACKS = {
     "read with a qualified name": "SELECT * FROM system.main.read_text('{file}')",
     "hidden SQL": "SELECT * FROM query('SELECT content FROM read_text(''{file}'')')",
     "a hidden table name": "SELECT * FROM query_table('{file}')",
+    "planned SQL": "SELECT json_serialize_plan('SELECT * FROM read_text(''{file}'')')",
     "serialised SQL": "SELECT * FROM json_execute_serialized_sql(json_serialize_sql('SELECT 1'))",
     "copy out": "COPY (SELECT 1) TO '{folder}/out.csv'",
     "copy a table out": "COPY pets TO '{folder}/out.parquet'",
@@ -592,9 +593,17 @@ def test_a_statement_that_nests_without_end_is_refused(small, depth):
         small.sql("SELECT " + "+".join(["1"] * depth)).arrow()
 
 
+@pytest.mark.parametrize("text", ["SELECT 1 \0", "SELECT 'o1\0' AS o", "SELECT id FROM pets WHERE owner = 'o1\0'"])
+def test_a_zero_byte_is_a_value_and_no_part_of_a_statement(small, text):
+    with pytest.raises(QueryError, match="zero byte"):
+        small.sql(text)
+    assert small.sql("SELECT count(*), $v FROM pets WHERE owner = $v", {"v": "o1\0"}).fetchall() == [(0, "o1\0")]
+
+
 def test_no_setting_is_advised_that_is_refused(small):
-    for statement in ("SELECT 1 % n FROM range(2) t(n)", "SELECT " + "+".join(["1"] * 3000)):
-        with pytest.raises(QueryError, match=r"^((?!SET ).)*$"):
+    remainder, arrow = "SELECT 1 % n FROM range(2) t(n)", "SELECT list_transform([1], x -> x)"
+    for statement in (remainder, arrow, "SELECT " + "+".join(["1"] * 3000)):
+        with pytest.raises(QueryError, match=r"(?s)^((?!SET ).)*$"):
             small.sql(statement).arrow()
 
 

@@ -101,6 +101,7 @@ def test_a_session_on_a_terminal(shell, tmp_path):
         ("DROP TABLE pets;", "lake.drop_table"),
         (".tabels", "did you mean '.tables'"),
         (".limit many", "no number of rows"),
+        (".explain", "which statement"),
         (".format xml", "csv, json, markdown"),
         (".schema nope", "no table 'nope'"),
     ):
@@ -115,6 +116,7 @@ def test_a_session_on_a_terminal(shell, tmp_path):
     shell.type(".sch\t")
     shell.expect("ema")
     shell.ask(" pets", "(?s)VARCHAR.*BLOB")
+    shell.ask(".explain SELECT id FROM pets WHERE width > 3;", "no index, every row is compared")
     shell.ask(".format csv")
     shell.ask("SELECT 1 AS a, 'x,y' AS b;", '"a","b"\r\n1,"x,y"\r\n')
     shell.ask(".limit 2")
@@ -236,6 +238,15 @@ def test_markdown_has_a_line_a_row():
     assert r'a "b", c\|d e' in lines[2]
     assert lines[3].startswith("|  |  | nan |")
     assert len({line.replace(r"\|", "").count("|") for line in lines}) == 1
+
+
+@pytest.mark.parametrize("writer", [write_csv, write_json, write_markdown])
+def test_days_that_python_has_no_room_for_are_written_out(writer):
+    days = pa.array([2**31 - 1, 10**7, None, 1], pa.int32()).cast(pa.date32())
+    moments = pa.array([-(2**63) + 1, 9 * 10**18, 0, None], pa.int64()).cast(pa.timestamp("us", "UTC"))
+    text = written(writer, pa.table({"day": days, "at": moments, "id": [1, 2, 3, 4]}))
+    for said in ("infinity", "-infinity", "29349-01-26", "287168-08-24 16:00:00.000000+00:00", "1970-01-02"):
+        assert said in text
 
 
 @pytest.mark.parametrize(

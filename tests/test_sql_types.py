@@ -236,3 +236,19 @@ def test_a_medium_beside_its_address(lake):
     table.add([{"image": b"abc", "x": 1}, {"image": None, "x": 2}])
     rows = lake.sql("SELECT octet_length(image || 'x'::BLOB), _rowaddr, x FROM m ORDER BY x").fetchall()
     assert rows == [(4, 0, 1), (None, 1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ("md5_number('x')::UHUGEINT", "UHUGEINT"),
+        ("'101'::BIT", "BIT"),
+        ("12::BIGNUM", "BIGNUM"),
+        ("{'a': 1}::VARIANT", "VARIANT"),
+        ("[{'a': MAP {'k': 1::UHUGEINT}}]", "UHUGEINT"),
+    ],
+)
+def test_what_arrow_has_no_type_for_is_refused_before_it_is_computed(lake, value, kind):
+    with pytest.raises(QueryError, match=rf"v is .*{kind}.* in Arrow, select v::VARCHAR"):
+        lake.sql(f"SELECT 1 AS a, {value} AS v")
+    assert lake.sql(f"SELECT ({value})::VARCHAR AS v").fetchall()[0][0]

@@ -143,7 +143,8 @@ def test_what_is_no_type_is_refused_with_what_to_write(text, message):
         (("category", "ab"), "must be a list"),
         (("int8", ("a",)), "values belong to a category"),
         (("int8", (), "blob"), "storage belongs to image, audio, video, blob"),
-        (("text", (), "inline"), "not to text"),
+        (("text", (), "inline"), "not to text, whose only one is 'uncompressed'"),
+        (("image", (), "uncompressed"), "storage is 'inline' or 'blob', not 'uncompressed'"),
         (("image", (), "inlin"), "did you mean 'inline'"),
     ],
 )
@@ -177,6 +178,14 @@ def test_media_know_their_kind_and_where_their_bytes_lie(kind, default, arrow_ty
 @pytest.mark.parametrize("storage", ["inline", "blob"])
 def test_storage_can_be_chosen(kind, storage):
     assert types.is_blob(types.field("x", kind, storage=storage)) == (storage == "blob")
+
+
+def test_text_is_compressed_unless_it_is_said():
+    as_it_is = types.field("x", "text", storage="uncompressed")
+    assert types.is_uncompressed(as_it_is)
+    assert types.meaning(as_it_is) == "text, uncompressed"
+    assert not types.is_uncompressed(types.field("x", "text"))
+    assert not types.is_uncompressed(types.field("x", "string"))
 
 
 def test_a_field_marked_by_hand_has_the_default_storage():

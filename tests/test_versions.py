@@ -66,9 +66,9 @@ def test_a_tagged_version_survives_clean_up(table):
     assert len(table.checkout("kept")) == 2
 
 
-@pytest.mark.parametrize("name", ["", "3", "007"])
-def test_a_tag_cannot_look_like_a_version(table, name):
-    with pytest.raises(InvalidArgumentError, match="read as a version number"):
+@pytest.mark.parametrize(("name", "why"), [("", "is empty"), ("3", "read as a version"), ("007", "read as a version")])
+def test_a_tag_has_a_name_that_does_not_look_like_a_version(table, name, why):
+    with pytest.raises(InvalidArgumentError, match=why):
         table.tag(name)
 
 

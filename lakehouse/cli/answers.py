@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lakehouse.cli.formats import Format
     from lakehouse.sql import Result
 
-__all__ = ["SHOWN_ROWS", "write"]
+__all__ = ["SHOWN_ROWS", "taking_the_place_of", "write"]
 
 SHOWN_ROWS = 50
 
@@ -36,7 +36,7 @@ def write(result: Result, form: Format, *, out: Path | None = None, limit: int |
     if out is None:
         _write_text(result, rows, form, sys.stdout)
     else:
-        with _beside(out) as path, path.open("w", encoding="utf-8", newline="") as file:
+        with taking_the_place_of(out) as path, path.open("w", encoding="utf-8", newline="") as file:
             _write_text(result, rows, form, file)
     if form != "table":
         more = [f"the first {rows.num_rows:,} rows; there are more"] if rows.are_more else []
@@ -62,7 +62,7 @@ def _write_parquet(result: Result, out: Path | None, limit: int | None) -> None:
     if limit is not None:
         raise typer.BadParameter("--limit goes with text; for Parquet end the statement with LIMIT")
     if out is not None:
-        with _beside(out) as path:
+        with taking_the_place_of(out) as path:
             result.write_parquet(path)
     elif sys.stdout.isatty():
         raise typer.BadParameter("Parquet is not for a terminal; give --out FILE.parquet")
@@ -71,8 +71,8 @@ def _write_parquet(result: Result, out: Path | None, limit: int | None) -> None:
 
 
 @contextmanager
-def _beside(out: Path) -> Iterator[Path]:
-    """Give a path that takes the file's place once it is whole."""
+def taking_the_place_of(out: Path) -> Iterator[Path]:
+    """Give a path whose file takes the place of `out` once it is whole."""
     if out.exists() and not out.is_file():  # a pipe or a device
         yield out
         return

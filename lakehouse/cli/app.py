@@ -45,7 +45,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Lance tables of images, video, audio and text: feature columns, SQL, search, and no server.\n\n"
-    "A target is LAKE, LAKE/TABLE or LAKE/TABLE@VERSION (a number or a tag); LAKE is a folder or a URL.",
+    "A target is LAKE, LAKE/TABLE or LAKE/TABLE@VERSION (a number, a tag or a branch); LAKE is a folder or a URL.",
     epilog="Start with: lakehouse demo",
 )
 

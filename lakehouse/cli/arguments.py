@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pyarrow as pa
 import typer
+from typer.core import TyperCommand
 
 import lakehouse as lh
 from lakehouse.cli.target import Target, parse_target
-from lakehouse.errors import InvalidArgumentError, NotFoundError
+from lakehouse.errors import InvalidArgumentError, LakehouseError, NotFoundError, VersionNotFoundError
 from lakehouse.layout import TABLE_SUFFIX
 from lakehouse.location import Location
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from lakehouse.features.udfs.udf import UDF
     from lakehouse.lake import Lake
@@ -33,6 +36,7 @@ __all__ = [
     "WhereOption",
     "WrittenTable",
     "as_names",
+    "as_options",
     "is_table",
     "key_value",
     "lake_and_name",
@@ -45,12 +49,15 @@ __all__ = [
     "verb",
 ]
 
+_ARGUMENT = re.compile(r"""\b([a-z_]+)=(?:"([a-z]+)"|True\b)""")
 STOPPED = 130  # exit code after Ctrl-C, as shells have it: 128 + SIGINT
 
 LakeTarget = Annotated[str, typer.Argument(metavar="LAKE", help="A folder or a URL.", show_default=False)]
 TableTarget = Annotated[
     str,
-    typer.Argument(metavar="LAKE/TABLE[@VERSION]", help="A table, at a version or tag.", show_default=False),
+    typer.Argument(
+        metavar="LAKE/TABLE[@VERSION]", help="A table, at a version, a tag or a branch.", show_default=False
+    ),
 ]
 WrittenTable = Annotated[str, typer.Argument(metavar="LAKE/TABLE", help="A table.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -65,7 +72,35 @@ WhereOption = Annotated[
 
 def verb(app: typer.Typer, example: str, name: str | None = None) -> Callable[[Any], Any]:
     """Register a command with an example under its help."""
-    return app.command(name, epilog=f"Example: lakehouse {example}")
+    return app.command(name, cls=_Verb, epilog=f"Example: lakehouse {example}")
+
+
+class _Verb(TyperCommand):
+    """A command whose mistakes are told in its own words: ``--on-bad-rows skip``, not ``on_bad_rows="skip"``."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LakehouseError as error:
+            options = {p.name: p.opts[0] for p in self.params if p.name and p.opts[0].startswith("--")}
+            error.args = (as_options(str(error), options),)
+            raise
+
+
+def as_options(text: str, options: Mapping[str, str]) -> str:
+    """Write Python's arguments as the options that they are here.
+
+    Examples
+    --------
+    >>> as_options('pass on_bad_rows="skip" or cascade=True', {"on_bad_rows": "--on-bad-rows", "cascade": "--cascade"})
+    'pass --on-bad-rows skip or --cascade'
+    """
+
+    def option(found: re.Match[str]) -> str:
+        name, word = found.groups()
+        return " ".join([options[name], *([word] if word else [])]) if name in options else found[0]
+
+    return _ARGUMENT.sub(option, text)
 
 
 def target_of(text: str, is_table: bool | Callable[[str], bool]) -> Target:
@@ -85,20 +120,27 @@ def open_lake(text: str) -> Lake:
         There is no such folder.
     """
     location = Location.of(target_of(text, is_table=False).lake)
+    stem = location.uri.removesuffix(TABLE_SUFFIX)
+    if stem != location.uri or not location.exists():
+        lake, _, table = stem.rpartition("/")
+        if Location.of(stem + TABLE_SUFFIX).exists():
+            raise NotFoundError(f"{stem} is a table; the lake that it is in is {lake}, there it goes by {table!r}")
     if not location.exists():
-        lake, _, table = location.uri.rpartition("/")
-        if Location.of(location.uri + TABLE_SUFFIX).exists():
-            raise NotFoundError(
-                f"{location.uri} is a table; the lake that it is in is {lake}, there it goes by {table!r}"
-            )
         raise NotFoundError(f"there is no lake at {location.uri}; lakehouse init {text} makes one")
     return lh.connect(location.uri)
 
 
 def open_table(text: str) -> Table:
-    """Open ``LAKE/TABLE[@VERSION]``."""
+    """Open ``LAKE/TABLE[@VERSION]``; what is no tag may be a branch, as in SQL."""
     target = target_of(text, is_table=True)
-    return lh.connect(target.lake).open_table(str(target.table), version=target.version)
+    lake, name = lh.connect(target.lake), str(target.table)
+    try:
+        return lake.open_table(name, version=target.version)
+    except VersionNotFoundError:
+        if isinstance(target.version, str):
+            with suppress(VersionNotFoundError):
+                return lake.open_table(name, branch=target.version)
+        raise
 
 
 def open_newest(text: str) -> Table:

@@ -17,8 +17,8 @@ from lakehouse.cli.arguments import (
     verb,
 )
 from lakehouse.cli.filling import add_from, backfill
-from lakehouse.cli.output import Change, Output, bytes_told, grid, rows_grid, untouched
-from lakehouse.display import count
+from lakehouse.cli.output import Change, Output, bytes_told, grid, rows_grid, rows_of, untouched
+from lakehouse.display import count, format_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,10 +102,10 @@ def preview(
     """Run a function on a few rows and store nothing."""
     table = open_table(target)
     result = table.preview(load_udf(udf), n=n)
-    rows = result.values.to_pylist()
+    rows = rows_of(result.values)
     out = Output(as_json)
     told = [f"{result.seconds_per_row:.2g} s per row; nothing was stored"]
-    told += [f"failed: {error.error}: {error.message}" for error in result.errors]
+    told += [f"failed: {format_value(error.message, 500)}" for error in result.errors]
     record = {"values": rows, "seconds_per_row": result.seconds_per_row, "errors": [asdict(e) for e in result.errors]}
     out.show(record, *rows_grid(rows, result.values.schema.names, out.console.width), *told)
 

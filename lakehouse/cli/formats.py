@@ -8,11 +8,13 @@ from itertools import chain, count
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from lakehouse.cli.output import plain
 from lakehouse.display import format_value
 from lakehouse.units import format_nbytes
+from lakehouse.values import python_value, python_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -54,24 +56,27 @@ class First:
 
 def write_csv(rows: First, file: TextIO) -> None:
     """Write RFC 4180 with a header; NULL is nothing, an empty text ``""``, what is nested JSON."""
-    schema = pa.schema([pa.field(field.name, _csv_type(field.type)) for field in rows.schema])
-    for batch in chain([schema.empty_table()], rows):
-        columns = [_csv_column(column, kind) for column, kind in zip(batch.columns, schema.types, strict=True)]
-        table = pa.Table.from_arrays(columns, schema=schema)
+    for batch in chain([rows.schema.empty_table()], rows):
+        table = pa.Table.from_arrays([_csv_column(column) for column in batch.columns], rows.schema.names)
         options = pa.csv.WriteOptions(include_header=batch.num_rows == 0)
         sink = pa.BufferOutputStream()
         pa.csv.write_csv(table, sink, options)
         file.write(sink.getvalue().to_pybytes().decode())
 
 
-def _csv_type(kind: pa.DataType) -> pa.DataType:
-    return kind if _is_plain(kind) else pa.string()
-
-
-def _csv_column(column: Any, kind: pa.DataType) -> Any:
-    if column.type == kind:
+def _csv_column(column: Any) -> Any:
+    if _is_plain(column.type) and not _is_far(column):
         return column
     return pa.array([None if value is None else _as_word(value) for value in _values(column)], pa.string())
+
+
+def _is_far(column: Any) -> bool:
+    """Whether there are days that Arrow's own CSV calls out of range: infinity, or thousands of years away."""
+    kind = column.type
+    if not (pa.types.is_date(kind) or pa.types.is_timestamp(kind)) or getattr(kind, "unit", "") == "ns":
+        return False
+    ends = pc.min_max(column)
+    return any(isinstance(python_value(ends[name]), str) for name in ("min", "max"))
 
 
 def _is_plain(kind: pa.DataType) -> bool:
@@ -136,7 +141,7 @@ def _values(column: Any) -> list[Any]:
     kind = column.type
     if getattr(kind, "unit", "") == "ns":
         column = column.cast(pa.string())
-    values: list[Any] = column.to_pylist()
+    values = python_values(column)
     if pa.types.is_decimal(kind) and kind.scale == 0:  # DuckDB's 128-bit integers, which sum() gives
         return [value if value is None else int(value) for value in values]
     return values

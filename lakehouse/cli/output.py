@@ -19,9 +19,11 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from lakehouse.display import format_nbytes, format_value
+from lakehouse.errors import listed
 from lakehouse.media import handles
 from lakehouse.progress import Progress, reporting_to
 from lakehouse.units import format_interval
+from lakehouse.values import python_values
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -40,6 +42,7 @@ __all__ = [
     "one_line",
     "plain",
     "rows_grid",
+    "rows_of",
     "untouched",
 ]
 
@@ -127,7 +130,9 @@ def console_on(file: TextIO) -> Console:
 
 
 def one_line(error: BaseException) -> str:
-    """Say what is wrong without DuckDB's arrow, which points at a line of its own."""
+    """Say what is wrong without DuckDB's arrow, which points at a line of its own, and without a number of errno."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(_ARROW.sub("", str(error)).split())
 
 
@@ -207,12 +212,21 @@ def fields(pairs: Mapping[str, Any]) -> Grid:
     return table
 
 
+def rows_of(table: pa.Table) -> list[dict[str, Any]]:
+    """Return the rows of a table with Python's values."""
+    columns = [python_values(column) for column in table.columns]
+    return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
 def rows_grid(rows: Sequence[Mapping[str, Any]], names: Sequence[str], width: int) -> list[RenderableType]:
-    """Lay out rows of a table in `width` characters; columns that do not fit are named under them."""
+    """Lay out rows of a table in `width` characters; columns that do not fit or hold nothing are named under them."""
+    empty = [name for name in names if rows and all(row[name] is None for row in rows)]
+    names = [name for name in names if name not in empty] or names
     shown = [[format_value(row[name], _CELL_CHARS) for name in names] for row in rows]
     widths = [max(map(cell_len, (name, *(line[i] for line in shown)))) + 2 for i, name in enumerate(names)]
     kept = max(1, sum(sum(widths[: i + 1]) <= width for i in range(len(names))))
     numbers = [n for n in names if any(isinstance(row[n], (int, float)) for row in rows)]
     table = grid(names[:kept], [line[:kept] for line in shown], right=numbers)
-    hidden = names[kept:]
-    return [table, f"… and the columns {', '.join(hidden)}"] if hidden else [table]
+    more = f"… and the columns {listed(names[kept:])}" if names[kept:] else None
+    nothing = f"nothing in {listed(empty)}" if empty else None
+    return [each for each in (table, more, nothing) if each is not None]

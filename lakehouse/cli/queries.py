@@ -20,7 +20,7 @@ from lakehouse.cli.arguments import (
     typed_value,
     verb,
 )
-from lakehouse.cli.output import Change, Output, grid, rows_grid
+from lakehouse.cli.output import Change, Output, grid, rows_grid, rows_of
 from lakehouse.display import format_nbytes
 from lakehouse.errors import NotFoundError
 
@@ -70,9 +70,11 @@ def search(
         if query is None:
             raise NotFoundError(f"the row {like!r} has nothing in {column}; fill it, or take another row")
     hits = table.search(query, column=column, k=k, where=where, columns=as_names(columns))
-    rows = hits.to_pylist()
+    rows = rows_of(hits)
+    first = (table.snapshot().key, "_distance", "_score")  # wide tables are cut on the right
+    names = sorted(hits.schema.names, key=lambda name: name not in first)
     out = Output(as_json)
-    out.show(rows, *rows_grid(rows, hits.schema.names, out.console.width))
+    out.show(rows, *rows_grid(rows, names, out.console.width))
 
 
 def index(
@@ -93,6 +95,8 @@ def index(
     as_json: AsJson = False,
 ) -> None:
     """List, build or drop search indexes."""
+    if column is None and (drop or kind):
+        raise typer.BadParameter("name the column whose index is meant")
     table = open_table(target)
     out = Output(as_json)
     if column is None:

@@ -17,7 +17,7 @@ _INTRO = """\
 # Command line
 
 `lakehouse VERB LAKE[/TABLE][@VERSION] …`, a verb a call. `LAKE` is a folder or a URL (`s3://bucket/lake`), `@VERSION` a
-number or a tag; a table's name alone means a lake in the current folder.
+number, a tag or a branch; a table's name alone means a lake in the current folder.
 
 Results go to standard output, bars and errors to standard error. `--json` prints one JSON document (a script of SQL one
 a statement), in which media are `{"nbytes": …}` and NaN and infinity are null. Exit codes: 0 done, 1 failed, 2 wrong

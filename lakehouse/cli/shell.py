@@ -25,6 +25,7 @@ _HELP = """\
 SQL ends with ';' and may take several lines; nothing is written to the lake.
 .tables          the tables
 .schema TABLE    its columns
+.explain SQL     what is read for a statement, and how
 .format FORMAT   table, csv, json or markdown
 .limit N         how many rows are shown at most; none: the format's default
 .quit            leave, as Ctrl-D does; Ctrl-C stops a statement"""
@@ -48,6 +49,7 @@ class Session:
         self._form: Format = form
         self._limit = limit
         self._commands: dict[str, Callable[[str], None]] = {
+            "explain": self._explain,
             "format": self._set_format,
             "help": lambda _: print(_HELP),
             "limit": self._set_limit,
@@ -71,6 +73,11 @@ class Session:
                 f"no command .{name}; there are {', '.join(self.commands)}{closest(f'.{name}', self.commands)}"
             )
         self._commands[name](rest.strip())
+
+    def _explain(self, statement: str) -> None:
+        if not statement:
+            raise InvalidArgumentError("which statement? write .explain SELECT …")
+        print(self.lake.sql(statement).explain().rstrip())
 
     def _show_columns(self, table: str) -> None:
         if not table:

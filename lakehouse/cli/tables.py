@@ -10,6 +10,7 @@ import typer
 
 import lakehouse as lh
 from lakehouse import display
+from lakehouse.cli.answers import taking_the_place_of
 from lakehouse.cli.arguments import (
     AsJson,
     ColumnsOption,
@@ -28,7 +29,7 @@ from lakehouse.cli.arguments import (
 from lakehouse.cli.output import Output, bytes_told, fields, grid, rows_grid
 from lakehouse.display import count, format_nbytes, format_value
 from lakehouse.errors import InvalidArgumentError
-from lakehouse.layout import mark_format
+from lakehouse.layout import mark_format, side
 from lakehouse.location import Location
 from lakehouse.media.handles import Handle, Text
 
@@ -74,7 +75,11 @@ def init(
     out = Output(as_json)
     if found.table is None:
         mark_format(Location.of(lake.uri))  # the first file makes the folder, on a bucket too
-        out.show({"lake": lake.uri, "tables": lake.table_names()}, f"the lake {lake.uri} is there")
+        told = [f"the lake {lake.uri} is there"]
+        outer, _, name = lake.uri.rpartition("/")
+        if Location.of(lake.uri).is_local and side(Location.of(outer or "/")).exists():
+            told.append(f"{outer} is a lake too: --schema makes a table {name!r} in it")
+        out.show({"lake": lake.uri, "tables": lake.table_names()}, *told)
         return
     table = lake.create_table(found.table, schema=schema)
     facts = table.info()
@@ -141,10 +146,7 @@ def head(
     names = snapshot.columns(as_names(columns))
     rows = [{name: row[name] for name in names} for row in display.first_rows(snapshot, n)]
     out = Output(as_json)
-    empty = [name for name in names if all(row[name] is None for row in rows)]
-    shown = [name for name in names if name not in empty]
-    note = [f"nothing in {', '.join(empty)}"] if empty and rows else []
-    out.show(rows, *rows_grid(rows, shown or names, out.console.width), *note)
+    out.show(rows, *rows_grid(rows, names, out.console.width))
 
 
 def get(
@@ -164,7 +166,8 @@ def get(
     told: list[Any] = [fields({name: format_value(value, 500) for name, value in result.items()})]
     if save is not None:
         column = _medium(result)
-        nbytes = save.write_bytes(result[column].read())
+        with taking_the_place_of(save) as path:
+            nbytes = path.write_bytes(result[column].read())
         result["saved"] = {"column": column, "file": str(save), "nbytes": nbytes}
         told.append(f"wrote {column}, {format_nbytes(nbytes)}, to {save}")
     Output(as_json).show(result, *told)

@@ -25,7 +25,7 @@ class Target:
     table
         A table's name; None for the lake itself.
     version
-        A number or a tag; None for the newest.
+        A number, or the name of a tag or a branch; None for the newest.
     """
 
     lake: str

@@ -152,14 +152,14 @@ def similar(folder: Path, k: int = 6) -> Step:
 
 def batch(folder: Path) -> Step:
     """Take one batch as a training loop does."""
-    loader = pictures(folder).loader(columns=["image", "label"], batch_size=16, seed=0, transform=_corner)
+    loader = pictures(folder).loader(columns=["image", "label"], batch_size=14, seed=0, transform=_corner)
     first = next(iter(loader))
     shapes = {name: _shape(value) for name, value in first.items()}
     told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
     kind = "PyTorch" if find_spec("torch") else "NumPy, for PyTorch is not installed"
     return Step(
         "A batch for training",
-        'next(iter(t.loader(columns=["image", "label"], batch_size=16, shuffle=True, transform=crop)))',
+        'next(iter(t.loader(columns=["image", "label"], batch_size=14, shuffle=True, transform=crop)))',
         (f"{told}: the first of {len(loader)}, shuffled ({kind})",),
         {"shapes": shapes},
     )

@@ -64,8 +64,9 @@ class TableDataset:
             raise InvalidArgumentError(
                 "on_bad_rows='mask' marks rows of a batch, and this gives rows; use 'substitute'"
             )
-        if options.collate_fn is not None:
-            raise InvalidArgumentError("hand collate_fn to torch's DataLoader, which puts these rows together")
+        for name in ("collate_fn", "pin_memory"):
+            if getattr(options, name):
+                raise InvalidArgumentError(f"hand {name} to torch's DataLoader, which puts these rows together")
         if wants_rng(options.transform):
             raise InvalidArgumentError(
                 "a transform's rng is seeded by the position in the order, which rows by index do not have; "
@@ -107,9 +108,16 @@ class TableDataset:
         ------
         IndexError
             An index outside of the selection.
+        InvalidArgumentError
+            It is no whole number.
         """
         check_process()
-        positions = np.asarray(indices, np.int64).reshape(-1)
+        asked = np.asarray(indices).reshape(-1)
+        if len(asked) and asked.dtype.kind not in "iu":
+            raise InvalidArgumentError(
+                f"an index is a whole number, not {asked[0]!r}; dataset[3], or dataset.__getitems__([3, 1]) for several"
+            )
+        positions = asked.astype(np.int64)
         outside = positions[(positions < 0) | (positions >= len(self))]
         if len(outside):
             raise IndexError(f"no row {outside[0]}; the dataset has {len(self)} rows, 0 to {len(self) - 1}")
@@ -141,6 +149,10 @@ class BatchSampler:
     """
 
     def __init__(self, dataset: TableDataset, options: LoaderOptions | None = None) -> None:
+        if not isinstance(dataset, TableDataset):
+            raise InvalidArgumentError(
+                f"a batch sampler is of t.torch_dataset(…), whose rows it orders, not of a {type(dataset).__name__}"
+            )
         source = dataset.source
         options = replace(options or source.options, where=source.options.where)
         self._rank, self._world_size, agreed = ranks.resolve(options)

@@ -227,6 +227,11 @@ def _num_reads(source: Source, plan: Plan, world_size: int, num_rows: int) -> in
         return round(_broken(source, together, num_rows))
     order = plan.block_order
     sharing = min(max(source.options.num_workers, 1), order.generation)
+    if not order.num_generations:  # the first batch, and then all others in one go, each rank and worker its share
+        first = min(plan.global_batch_size, num_rows)
+        shares = ((first, world_size), (num_rows - first, world_size * sharing))
+        runs = sum(rows * (1 - rows / (plan.num_rows * readers)) for rows, readers in shares if rows)
+        return round(_broken(source, runs, num_rows))
     in_blocks = order.num_generations * order.generation * order.global_batch_size
     share = order.global_batch_size // world_size
     cut = sum(share * rank % plan.blocks.num_taken > 0 for rank in range(1, world_size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,7 +38,7 @@ class TableIterable(IterableDataset[Any]):
     snapshot
         The version to read.
     options
-        As of `Loader`; `num_workers` is the DataLoader's.
+        As of `Loader`; `num_workers` and `pin_memory` are the DataLoader's.
     pin
         As of `Loader`.
 
@@ -52,8 +53,9 @@ class TableIterable(IterableDataset[Any]):
     def __init__(self, snapshot: Snapshot, options: LoaderOptions | None = None, *, pin: bool = True) -> None:
         check_process()
         options = options or LoaderOptions()
-        if options.num_workers:
-            raise InvalidArgumentError("num_workers belongs to the DataLoader that iterates this dataset")
+        for name in ("num_workers", "pin_memory"):
+            if getattr(options, name):
+                raise InvalidArgumentError(f"{name} belongs to the DataLoader that iterates this dataset")
         self._rank, self._world_size, agree = ranks.agreement(snapshot, options)
         self._source = Source.of(snapshot, options, agree, remember=pin).ordered(self._world_size)
         if pin and self._rank == 0:
@@ -146,7 +148,11 @@ class TableIterator:
         InvalidArgumentError
             There were more or fewer workers, or the state is of other batches.
         """
-        own = ("step", "every")
+        own: dict[str, Any] = {}
+        if isinstance(state, Mapping):
+            own = {name: state.get(name) for name in ("step", "every")}
+        if not own or any(type(number) is not int or number < 0 for number in own.values()):
+            raise InvalidArgumentError("this is no state of such an iteration; hand it what its state_dict() returned")
         saved = LoaderState.from_dict({name: value for name, value in state.items() if name not in own})
         here = LoaderState.of(self._source, self._source.plan(0, self._part[1]), 0)
         saved.check_continues(here)
@@ -156,11 +162,11 @@ class TableIterator:
                 f"version={saved.version}, or use t.loader(…), which does it by itself"
             )
         saved.check_selects(here)
-        if state["every"] != self._every:
+        if own["every"] != self._every:
             raise InvalidArgumentError(
-                f"the state was saved with {state['every']} workers, here there are {self._every}; resume with as "
+                f"the state was saved with {own['every']} workers, here there are {self._every}; resume with as "
                 "many, or use t.loader(…), which resumes on any number"
             )
         self._source = self._source.with_blocks(saved.blocks)
-        self._epoch, self._next, self._made = saved.epoch, state["step"], None
+        self._epoch, self._next, self._made = saved.epoch, own["step"], None
         self._epochs.resume(self._worker, saved.epoch)

@@ -89,7 +89,7 @@ class Loader:
             _logger.warning("no rows of %r, so there are no batches: %s", self._source.table, self._source.why_empty())
 
     def _begin(self, source: Source, rank: int, world_size: int, *, pin: bool) -> None:
-        self._arrays = arrays_of_this_installation()
+        self._arrays = arrays_of_this_installation(pin_memory=source.options.pin_memory)
         self._rank, self._world_size = rank, world_size
         self._pins = pin and rank == 0
         self._source = source.ordered(world_size)
@@ -106,9 +106,10 @@ class Loader:
         plan = self._plan(0)
         if plan.num_dropped == plan.num_rows > 0:
             _logger.warning(
-                "%d rows are fewer than a global batch of %d and drop_last leaves them out: there are no batches",
-                plan.num_rows,
+                "a global batch of %d takes more rows than there are (%d), and drop_last leaves them out: there are no "
+                "batches",
                 plan.global_batch_size,
+                plan.num_rows,
             )
         elif plan.num_dropped and self._rank == 0:
             _logger.info("drop_last leaves %d of %d rows out of each epoch", plan.num_dropped, plan.num_rows)
@@ -167,7 +168,7 @@ class Loader:
             part = self._source.part(plan, self._rank, self._world_size, self._arrays, self._meter)
             return part.batches(steps, options.prefetch_batches)
         if self._processes is None:
-            self._processes = Processes(self._source, self._rank, self._world_size, self._meter)
+            self._processes = Processes(self._source, self._rank, self._world_size, self._meter, self._arrays)
         return self._processes.batches(plan.epoch, steps)
 
     def _counted(self, batches: Iterator[tuple[Any, int]], first: int, iteration: object, epoch: int) -> Iterator[Any]:
@@ -198,7 +199,8 @@ class Loader:
         InvalidArgumentError
             `epoch` is no whole number of 0 or more.
         """
-        if check_epoch(epoch) != self._cursor.epoch:
+        epoch = check_epoch(epoch)
+        if epoch != self._cursor.epoch:
             self._iteration = object()
         self._cursor.set_epoch(epoch)
 

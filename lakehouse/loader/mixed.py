@@ -12,6 +12,7 @@ import numpy as np
 
 from lakehouse.errors import DataError
 from lakehouse.loader.batches.epoch import Epoch
+from lakehouse.loader.forms.arrays import arrays_of_this_installation
 from lakehouse.loader.order.plan import Plan
 
 if TYPE_CHECKING:
@@ -153,7 +154,8 @@ class _MixedEpoch:
                 here = [made[number] for number in np.unique(source) for _ in self._epochs(number, source, places)]
                 order = np.empty(len(source), np.int64)
                 order[np.argsort(source, kind="stable")] = np.arange(len(source))
-                yield self._put_together([next(each) for each in here], order), len(source)
+                batch = self._put_together([next(each) for each in here], order)
+                yield self._arrays.handed_out(batch), len(source)
 
     def _of_source(self, number: int, steps: Iterable[int], prefetch_batches: int) -> Generator[tuple[Source, Any]]:
         """Make what one source gives to these steps, an epoch of its own after the other."""
@@ -167,7 +169,7 @@ class _MixedEpoch:
             plan = source.plan(epoch, world_size)
             plain = {each: getattr(plan, each) for each in Plan.__dataclass_fields__}
             share = _Share(**{**plain, "drop_last": True}, mixed=self._mixed, whole=self._plan, number=number)
-            made = Epoch(source, share, rank, world_size, self._arrays, self._meter)
+            made = Epoch(source, share, rank, world_size, arrays_of_this_installation(), self._meter)
             with closing(made.batches((step for _, step in together), prefetch_batches)) as batches:
                 yield from ((source, batch) for batch, _ in batches)
 

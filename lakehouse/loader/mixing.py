@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Mix", "MixDescription", "mix"]
 
 FORMAT = 1
-_ALIKE = ("batch_size", "num_workers", "prefetch_batches", "on_bad_rows")
+_ALIKE = ("batch_size", "num_workers", "prefetch_batches", "pin_memory", "on_bad_rows")
 
 
 def mix(loaders: Loaders, *, seed: int = 0, until: Until = "first") -> Mix:
@@ -78,14 +78,14 @@ def mix(loaders: Loaders, *, seed: int = 0, until: Until = "first") -> Mix:
             raise InvalidArgumentError(
                 f"mix takes loaders of tables, not {type(loader).__name__}; give (loader, weight)"
             )
-        if not isinstance(weight, int | float) or not 0 < weight < float("inf"):
+        if not isinstance(weight, int | float | np.integer | np.floating) or not 0 < weight < float("inf"):
             raise InvalidArgumentError(
                 f"the weight of {loader!r} is {weight!r}; it is a positive number: {{a: 0.7, b: 0.3}}"
             )
     if len({id(loader) for loader, _ in pairs}) < len(pairs):
         raise InvalidArgumentError("give each loader once; its weight says how much of it")
-    check_seed(seed)
-    return Mix([loader for loader, _ in pairs], Schedule(tuple(float(weight) for _, weight in pairs), seed), until)
+    schedule = Schedule(tuple(float(weight) for _, weight in pairs), check_seed(seed))
+    return Mix([loader for loader, _ in pairs], schedule, until)
 
 
 @dataclass(frozen=True)
@@ -278,7 +278,8 @@ def _check_same(first: Loader, other: Loader, name: str, mine: Any, theirs: Any)
 
 
 def _check_state(state: Mapping[str, Any], here: Mapping[str, Any], num_sources: int) -> None:
-    if not isinstance(state, Mapping) or state.get("format") != FORMAT or "sources" not in state:
+    is_one = isinstance(state, Mapping) and state.get("format") == FORMAT and isinstance(state.get("sources"), list)
+    if not is_one or any(type(number := state.get(name)) is not int or number < 0 for name in ("epoch", "num_batches")):
         raise InvalidArgumentError("this is no state of a mix; hand load_state_dict what state_dict() returned")
     for name, value in here.items():
         if state.get(name) != value:

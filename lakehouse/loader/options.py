@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
+import numpy as np
+
 from lakehouse.errors import InvalidArgumentError, closest
 
 if TYPE_CHECKING:
@@ -56,7 +58,8 @@ class LoaderOptions:
     seed
         Which shuffle, in ``[0, 2**63)``.
     rank, world_size
-        This process among those that share a global batch; None asks ``torch.distributed``, else 0 of 1.
+        This process among those that share a global batch; None asks ``torch.distributed``, else 0 of 1. All ranks of
+        ``torch.distributed`` make the loader together; one that only some of them make takes ``rank=0, world_size=1``.
     decode
         How pictures and videos are brought to one size, by column: ``{"image": Resize(224, 224)}`` or ``Pad``,
         ``{"video": Clip(num_frames=8)}``. None leaves the bytes as they are stored. Without an entry pictures of
@@ -70,10 +73,11 @@ class LoaderOptions:
         Processes that read, decode and transform, by torch's ``DataLoader``; 0 means threads of this one. As with any
         process that is spawned, a script needs ``if __name__ == "__main__":`` around what it runs.
     transform
-        Called with each row, a mapping; what it returns stands in the batch. A parameter named ``rng`` gets a
-        ``numpy.random.Generator`` that depends on seed, epoch and position alone.
+        Called with each row, a mapping, and returns one, whose values stand in the batch: numbers and arrays as one
+        array, anything else as a list. With a `collate_fn` it may return what it likes. A parameter named ``rng`` gets
+        a ``numpy.random.Generator`` that depends on seed, epoch and position alone.
     collate_fn
-        Called with the list of rows of a batch; what it returns is the batch.
+        Called with the list of what became of the rows of a batch; what it returns is the batch.
     drop_last
         What becomes of an incomplete last batch. True leaves it out. False keeps it; shared by several ranks, it is
         filled up with repeats and every batch has ``_is_pad``, bool, shape ``(num_rows,)``. ``"uneven"`` shares out
@@ -88,7 +92,8 @@ class LoaderOptions:
         failed: ``"raise"`` refuses to open and says how many there are; ``"skip"`` leaves them out; ``"fill"`` runs
         the backfill for them first, on rank 0, and reads the version that comes of it. A NULL that is no such gap,
         in a number, vector or category, is left out by ``"skip"`` too, else it raises when the row is reached. NULL
-        text is None.
+        text is None; a NULL picture or clip is a bad row, as one that does not decode is, for to find them all of its
+        column has to be read.
     weights
         A column that says how often a row comes in an epoch, 0 or more: a whole number so many times, a fraction on
         average. The sum is the number of rows of an epoch, the same in each.
@@ -96,6 +101,9 @@ class LoaderOptions:
         A column whose values come equally often; an epoch has about as many rows as without it.
     prefetch_batches
         Batches under way ahead of the consumer; 0 does everything in the consumer's thread.
+    pin_memory
+        Whether the tensors of a batch lie in page-locked memory, from where an accelerator copies them while the
+        program goes on: ``tensor.to(device, non_blocking=True)``. Where there is no accelerator, a warning says so.
 
     Raises
     ------
@@ -120,7 +128,7 @@ class LoaderOptions:
     packing: Packing | None = None
     progress: bool | None = False
     num_workers: int = 0
-    transform: Callable[..., Mapping[str, Any]] | None = field(default=None, repr=False)
+    transform: Callable[..., Any] | None = field(default=None, repr=False)
     collate_fn: Callable[[list[Any]], Any] | None = field(default=None, repr=False)
     drop_last: DropLast = True
     on_bad_rows: OnBadRows = "raise"
@@ -128,6 +136,7 @@ class LoaderOptions:
     weights: str | None = None
     balance: str | None = None
     prefetch_batches: int = 4
+    pin_memory: bool = False
 
     @classmethod
     def of(cls, **given: Any) -> LoaderOptions:
@@ -153,10 +162,10 @@ class LoaderOptions:
         self._check_kinds()
         if self.columns is not None:
             object.__setattr__(self, "columns", tuple(dict.fromkeys(self.columns)))
-        _whole("batch_size", self.batch_size, 1)
-        _whole("prefetch_batches", self.prefetch_batches, 0)
-        check_seed(self.seed)
-        _whole("num_workers", self.num_workers, 0)
+        self._check_whole("batch_size", 1)
+        self._check_whole("prefetch_batches", 0)
+        self._check_whole("seed", 0, _MAX_SEED)
+        self._check_whole("num_workers", 0)
         _choice("on_bad_rows", self.on_bad_rows, get_args(OnBadRows))
         object.__setattr__(self, "decode", dict(self.decode or {}))
         self._check_packing()
@@ -165,6 +174,9 @@ class LoaderOptions:
         self._check_draws()
         self._check_ranks()
 
+    def _check_whole(self, name: str, least: int, most: int | None = None) -> None:
+        object.__setattr__(self, name, _whole(name, getattr(self, name), least, most))
+
     def _check_kinds(self) -> None:
         names = isinstance(self.columns, tuple) and self.columns and all(isinstance(name, str) for name in self.columns)
         fits = {
@@ -172,6 +184,7 @@ class LoaderOptions:
             "decode": (isinstance(self.decode, Mapping), "sizes by column: {'image': lh.Resize(224, 224)}"),
             "packing": (hasattr(self.packing, "sequence_length"), "lh.Packing(column, sequence_length)"),
             "progress": (isinstance(self.progress, bool), "True, False or None"),
+            "pin_memory": (isinstance(self.pin_memory, bool), "True or False"),
             "transform": (callable(self.transform), "a function of a row"),
             "collate_fn": (callable(self.collate_fn), "a function of a list of rows"),
             "weights": (isinstance(self.weights, str), "the name of a column"),
@@ -198,8 +211,8 @@ class LoaderOptions:
                 "rank and world_size go together; give both, or neither to ask torch.distributed"
             )
         if self.rank is not None and self.world_size is not None:
-            _whole("world_size", self.world_size, 1)
-            _whole("rank", self.rank, 0, self.world_size - 1)
+            self._check_whole("world_size", 1)
+            self._check_whole("rank", 0, self.world_size - 1)
 
     def _check_available(self) -> None:
         if not isinstance(self.shuffle, bool | str) or self.shuffle not in _SHUFFLES:
@@ -241,20 +254,21 @@ class LoaderOptions:
 
 def check_epoch(epoch: int) -> int:
     """Refuse what is no epoch."""
-    _whole("epoch", epoch, 0, _MAX_EPOCH)
-    return epoch
+    return _whole("epoch", epoch, 0, _MAX_EPOCH)
 
 
 def check_seed(seed: int) -> int:
     """Refuse what is no seed."""
-    _whole("seed", seed, 0, _MAX_SEED)
-    return seed
+    return _whole("seed", seed, 0, _MAX_SEED)
 
 
-def _whole(name: str, value: Any, least: int, most: int | None = None) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
+def _whole(name: str, value: Any, least: int, most: int | None = None) -> int:
+    """Give a whole number in a range as Python's own, which JSON keeps: NumPy's generators draw others."""
+    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_whole or value < least or (most is not None and value > most):
         range_ = f"{least} or more" if most is None else f"{least} to {most}"
         raise InvalidArgumentError(f"{name} is {value!r}; it is a whole number, {range_}")
+    return int(value)
 
 
 def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

@@ -15,6 +15,7 @@ from lakehouse.loader.stats import Meter
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from lakehouse.loader.forms.arrays import Arrays
     from lakehouse.loader.source import Source
     from lakehouse.loader.stats import LoaderStats
 
@@ -78,9 +79,11 @@ class Processes:
         As of `Batches`.
     meter
         Where their work is counted.
+    arrays
+        What numbers are handed out as; page-locked here, for workers have no accelerator.
     """
 
-    def __init__(self, source: Source, rank: int, world_size: int, meter: Meter) -> None:
+    def __init__(self, source: Source, rank: int, world_size: int, meter: Meter, arrays: Arrays) -> None:
         data = require("torch.utils.data", "num_workers > 0")
         options = source.options
         self._meter = meter
@@ -94,6 +97,7 @@ class Processes:
             num_workers=options.num_workers,
             prefetch_factor=max(1, -(-options.prefetch_batches // options.num_workers)),
             persistent_workers=True,
+            pin_memory=arrays.is_page_locked,
             multiprocessing_context="spawn",  # Lance does not survive a fork
         )
 
@@ -137,8 +141,10 @@ class Processes:
         return iter(self._loader)
 
     def _gone(self, wait_s: float) -> list[Any]:
-        """Return the workers that have ended, waiting for the first one."""
+        """Return the workers that have ended, waiting for the first one; where none were started, for nobody."""
         workers = getattr(self._started, "_workers", ())
+        if not workers:
+            return []
         with suppress(RuntimeError):  # torch's own signal handler may strike here
             ended = wait([worker.sentinel for worker in workers], wait_s)
             for worker in workers:

@@ -14,7 +14,8 @@ from lakehouse.loader.batches.epoch import Epoch
 from lakehouse.loader.batches.kept import KEPT_NBYTES, Kept
 from lakehouse.loader.batches.reader import Reader
 from lakehouse.loader.batches.tokens import token_counts
-from lakehouse.loader.forms.columns import ROW_ID, Column, Form, check_decode, column_of
+from lakehouse.loader.chosen import chosen_columns
+from lakehouse.loader.forms.columns import ROW_ID, Column, Form
 from lakehouse.loader.forms.footprint import INDEX_NBYTES, most_rows, read_nbytes, row_nbytes
 from lakehouse.loader.forms.packing import Documents
 from lakehouse.loader.order.blocks import Blocks, fitting
@@ -99,9 +100,9 @@ class Source:
 
         A `selection` made before is taken as it is. Who may write to the lake may `remember` what was read of its log.
         """
-        columns = _columns(snapshot, options)
+        columns = chosen_columns(snapshot, options)
         snapshot.columns([name for name in (options.weights, options.balance) if name is not None])
-        asked = replace(_asked(columns, options), selection=selection, remember=remember)
+        asked = replace(Asked.of(columns, options), selection=selection, remember=remember)
         chosen = agree(snapshot, asked) if agree else asked.lead(snapshot)
         # One that was saved may have been drawn class by class.
         return cls._of(chosen, columns, options, is_as_stored=selection is None and chosen.draws is None)
@@ -223,8 +224,8 @@ class Source:
     def at(self, version: int, digest: str) -> Source:
         """Return the same choice of another version, of the rows with this digest if they can be found."""
         snapshot = open_snapshot(self.lake, self.table, version)
-        columns = _columns(snapshot, self.options)
-        chosen = _asked(columns, self.options).again(snapshot, digest)
+        columns = chosen_columns(snapshot, self.options)
+        chosen = Asked.of(columns, self.options).again(snapshot, digest)
         return Source._of(chosen, columns, self.options, is_as_stored=chosen.draws is None)
 
     def ordered(self, world_size: int) -> Source:
@@ -242,8 +243,9 @@ class Source:
     def blocks_that_fit(self, world_size: int) -> Blocks:
         """Return the blocks that `ordered` chooses."""
         nbytes = self.row_nbytes + INDEX_NBYTES
+        num_rows = max(self.num_positions, self.selection.num_rows)  # sequences may be fewer than their documents
         batch = self.options.batch_size * world_size
-        return fitting(batch, nbytes, self.options.shuffle_nbytes, read_nbytes(self.snapshot))
+        return fitting(num_rows, batch, nbytes, self.options.shuffle_nbytes, read_nbytes(self.snapshot))
 
     def with_blocks(self, blocks: Blocks | None) -> Source:
         """Return this with other blocks."""
@@ -289,29 +291,3 @@ def _is_small(column: Column, snapshot: Snapshot) -> bool:
         return column.form not in (Form.IMAGES, Form.CLIPS)
     field = snapshot.schema.field(column.name)
     return not (types.is_blob(field) or pat.is_binary(field.type) or pat.is_large_binary(field.type))
-
-
-def _asked(columns: Sequence[Column], options: LoaderOptions) -> Asked:
-    # Pictures are not asked for NULLs: Lance reads all their bytes to find them (321 MB of 321 MB, 14.0.2).
-    numbers = [c.name for c in columns if c.form not in (Form.VALUES, Form.IMAGES, Form.CLIPS) and c.name != ROW_ID]
-    names = [column.name for column in columns if column.name != ROW_ID]
-    if options.packing is not None and options.packing.lengths is not None:
-        names.append(options.packing.lengths)
-    return Asked(tuple(names), tuple(numbers), options.where, options.on_missing, options.weights, options.balance)
-
-
-def _columns(snapshot: Snapshot, options: LoaderOptions) -> tuple[Column, ...]:
-    if options.packing is not None:
-        snapshot.columns([name for name in (options.packing.column, options.packing.lengths) if name is not None])
-        return (options.packing.column_of(snapshot.schema.field(options.packing.column)),)
-    names = list(options.columns) if options.columns is not None else list(snapshot.schema.names)
-    snapshot.columns([name for name in names if name != ROW_ID])
-    decode = options.decode
-    columns = tuple(
-        Column(ROW_ID, Form.NUMBERS)
-        if name == ROW_ID
-        else column_of(snapshot.schema.field(name), decode.get(name), raw=name in decode and decode[name] is None)
-        for name in names
-    )
-    check_decode(columns, decode)
-    return columns

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.errors import InvalidArgumentError
-from lakehouse.layout import table_location
+from lakehouse.layout import line_location
 from lakehouse.loader.order.blocks import Blocks
 from lakehouse.loader.order.plan import ORDER_VERSION
 
@@ -65,7 +65,7 @@ class LoaderState:
         """Describe a loader that has handed out `step` batches of the epoch."""
         return cls(
             table=source.table,
-            uri=table_location(source.lake, source.table).uri,
+            uri=line_location(source.lake, source.table).uri,
             version=source.version,
             selection=source.digest,
             num_rows=plan.num_rows,
@@ -89,15 +89,9 @@ class LoaderState:
             It is none, or one of a newer release.
         """
         if not isinstance(state, Mapping):
-            raise InvalidArgumentError(
-                f"this is no state of a loader: it is a {type(state).__name__}; hand load_state_dict what state_dict() "
-                "returned"
-            )
+            raise _no_state(f"it is a {type(state).__name__}")
         if wrong := [name for name, kind in _KINDS.items() if name in state and type(state[name]) is not kind]:
-            raise InvalidArgumentError(
-                f"this is no state of a loader: {wrong[0]} is {state[wrong[0]]!r}; hand load_state_dict what "
-                "state_dict() returned"
-            )
+            raise _no_state(f"{wrong[0]} is {state[wrong[0]]!r}")
         format_, order = state.get("format", FORMAT), state.get("order", ORDER_VERSION)
         if format_ not in range(1, FORMAT + 1) or order != ORDER_VERSION:
             raise InvalidArgumentError(
@@ -105,18 +99,14 @@ class LoaderState:
                 f"{ORDER_VERSION}; resume with the release that saved it"
             )
         try:
-            blocks = Blocks(**state["blocks"]) if state.get("blocks") else None
-            saved = cls(**{**state, "blocks": blocks, "format": FORMAT})
-            sound = saved.epoch >= 0 and 0 <= saved.num_samples <= saved.num_rows and saved.global_batch_size > 0
+            saved = cls(**{**state, "blocks": _blocks(state.get("blocks")), "format": FORMAT})
         except TypeError as error:
-            raise InvalidArgumentError(
-                f"this is no state of a loader: it has {', '.join(map(str, state)) or 'nothing'}; "
-                "hand load_state_dict what state_dict() returned"
-            ) from error
-        if not sound:
-            raise InvalidArgumentError(
-                f"this is no state of a loader: epoch {saved.epoch}, {saved.num_samples} of {saved.num_rows} rows "
-                f"received in batches of {saved.global_batch_size}; hand load_state_dict what state_dict() returned"
+            raise _no_state(f"it has {', '.join(map(str, state)) or 'nothing'}") from error
+        is_sound = 0 <= saved.num_samples <= saved.num_rows and saved.global_batch_size > 0
+        if not (is_sound and 0 <= saved.epoch < 1 << 63):
+            raise _no_state(
+                f"epoch {saved.epoch}, {saved.num_samples} of {saved.num_rows} rows received in batches of "
+                f"{saved.global_batch_size}"
             )
         return saved
 
@@ -164,3 +154,14 @@ class LoaderState:
                 f"{self.selection[:8]}…); with this loader's where there are {here.num_rows} (selection "
                 f"{here.selection[:8]}…); resume with the same where, on_missing, weights and balance"
             )
+
+
+def _blocks(saved: Any) -> Blocks | None:
+    try:
+        return None if saved is None else Blocks(**saved)
+    except (TypeError, InvalidArgumentError) as error:
+        raise _no_state(f"blocks is {saved!r}") from error
+
+
+def _no_state(why: str) -> InvalidArgumentError:
+    return InvalidArgumentError(f"this is no state of a loader: {why}; hand load_state_dict what state_dict() returned")

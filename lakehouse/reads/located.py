@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
 
 from lakehouse.errors import translated
+from lakehouse.reads.pages import DataFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     import numpy.typing as npt
 
-    from lakehouse.reads.pages import DataFile, Ints, PagedFile
+    from lakehouse.reads.pages import Ints, PagedFile
 
-__all__ = ["Located"]
+__all__ = ["Located", "is_text"]
 
 _VALUES_PER_CALL = 500  # preadv takes 1,024 buffers, two a value
 
@@ -30,6 +31,8 @@ class Located:
 
     Parameters
     ----------
+    type
+        Of the column: bytes or text.
     paths
         The files.
     opened
@@ -42,6 +45,7 @@ class Located:
         Its bytes.
     """
 
+    type: pa.DataType
     paths: Sequence[str] = field(repr=False)
     opened: Callable[[str], DataFile] = field(repr=False)
     owner: Ints = field(repr=False)
@@ -50,13 +54,20 @@ class Located:
     lengths: Ints
 
     @classmethod
-    def of(cls, files: Sequence[PagedFile], opened: Callable[[str], DataFile], owner: Ints, rows: Ints) -> Located:
+    def of(
+        cls,
+        type_: pa.DataType,
+        files: Sequence[PagedFile],
+        opened: Callable[[str], DataFile],
+        owner: Ints,
+        rows: Ints,
+    ) -> Located:
         """Look up rows by the file each lies in and their number in it."""
         begins, prefixes, lengths = (np.empty(len(rows), np.int64) for _ in range(3))
         for number, file in enumerate(files):
             mine = owner == number
             begins[mine], prefixes[mine], lengths[mine] = file.locate(rows[mine])
-        return cls([file.path for file in files], opened, owner, begins, prefixes, lengths)
+        return cls(type_, [file.path for file in files], opened, owner, begins, prefixes, lengths)
 
     def __len__(self) -> int:
         return len(self.begins)
@@ -66,39 +77,50 @@ class Located:
         """Of the values."""
         return int(self.lengths.sum())
 
-    def values(self, index: npt.NDArray[np.int64]) -> list[bytes]:
+    def values(self, index: npt.NDArray[np.int64]) -> list[bytes] | list[str]:
         """Read some values by their number, in the order of the index: straight into what is given out.
 
         Raises
         ------
         CorruptTableError
-            A file is gone or shorter now, or holds something else.
+            A file is gone or shorter now, or holds something else, or a text is no UTF-8.
         """
+        read: Any = DataFile.text if is_text(self.type) else DataFile.value
         owner, begins = self.owner[index], self.begins[index]
-        found = [b""] * len(index)
+        found: list[Any] = [None] * len(index)
         order = np.lexsort((begins, owner))
         parts = (part[order].tolist() for part in (owner, begins, self.prefixes[index], self.lengths[index]))
         with translated(f"reading {len(index)} values"):
             for i, number, begin, prefix, length in zip(order.tolist(), *parts, strict=True):
-                found[i] = self.opened(self.paths[number]).value(begin, prefix, length)
+                found[i] = read(self.opened(self.paths[number]), begin, prefix, length)
         return found
 
-    def array(self, type_: pa.DataType) -> pa.Array | None:
+    def array(self) -> pa.Array | None:
         """Read all values to one buffer, those that lie together by one call; None if the type cannot hold as much.
 
         Raises
         ------
         CorruptTableError
-            A file is gone or shorter now, or holds something else.
+            As for `values`.
         """
         offsets = np.concatenate(([0], np.cumsum(self.lengths)))
-        width = np.int32 if pat.is_binary(type_) else np.int64
+        width = np.int32 if pat.is_binary(self.type) or pat.is_string(self.type) else np.int64
         if offsets[-1] > np.iinfo(width).max:
             return None
         data = pa.allocate_buffer(int(offsets[-1]))
         with translated(f"reading {len(self)} values"):
             self._read_into(memoryview(data), offsets.tolist())
-        return pa.Array.from_buffers(type_, len(self), [None, pa.py_buffer(offsets.astype(width)), data], null_count=0)
+        buffers = [None, pa.py_buffer(offsets.astype(width)), data]
+        return self._checked(pa.Array.from_buffers(self.type, len(self), buffers, null_count=0))
+
+    def _checked(self, cells: pa.Array) -> pa.Array:
+        if is_text(self.type):
+            try:
+                cells.validate(full=True)
+            except pa.ArrowInvalid:
+                self.values(np.arange(len(self)))  # raises what tells which one
+                raise
+        return cells
 
     def _read_into(self, out: memoryview, offsets: list[int]) -> None:
         lengths, files = np.zeros(len(self), "<u8"), [self.opened(path) for path in self.paths]
@@ -119,3 +141,8 @@ class Located:
         for start, stop in pairwise([0, *cuts.tolist(), len(ordered)]):
             for first in range(start, stop, _VALUES_PER_CALL):
                 yield ordered[first : min(first + _VALUES_PER_CALL, stop)]
+
+
+def is_text(type_: pa.DataType) -> bool:
+    """Whether values are text, not bytes."""
+    return bool(pat.is_string(type_) or pat.is_large_string(type_))

@@ -16,11 +16,9 @@ from lakehouse.errors import CorruptTableError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["PLACE_NBYTES", "DataFile", "Ints", "PagedFile"]
+__all__ = ["DataFile", "Ints", "PagedFile"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
-PLACE_NBYTES = 8
-"""What is held of a row."""
 
 # Lance 14's own words for a page of whole values, each behind its length, uncompressed, without NULLs.
 _WORDS = re.compile(
@@ -71,7 +69,7 @@ class DataFile:
         """
         wanted, read = sum(map(len, buffers)), os.preadv(self._descriptor, buffers, position)
         if read != wanted:
-            raise self._ends(position + read)
+            raise self._ends()
 
     def value(self, position: int, prefix_nbytes: int, nbytes: int) -> bytes:
         """Read the value that stands at a position behind its length.
@@ -83,14 +81,32 @@ class DataFile:
         """
         length = os.pread(self._descriptor, prefix_nbytes, position)
         value = os.pread(self._descriptor, nbytes, position + prefix_nbytes)
-        if len(length) + len(value) != prefix_nbytes + nbytes:
-            raise self._ends(position + len(length) + len(value))
-        if int.from_bytes(length, "little") != nbytes:
-            raise self.no_value(position, nbytes)
+        self._check(position, nbytes, length, len(length) + len(value) - prefix_nbytes)
         return value
 
-    def _ends(self, position: int) -> CorruptTableError:
-        return self.damaged(f"ends at byte {position}, in the middle of a page")
+    def text(self, position: int, prefix_nbytes: int, nbytes: int) -> str:
+        """Read a text as `value` does bytes.
+
+        Raises
+        ------
+        CorruptTableError
+            As there, or it is no UTF-8.
+        """
+        read = os.pread(self._descriptor, prefix_nbytes + nbytes, position)  # one call: decoding copies anyway
+        self._check(position, nbytes, read[:prefix_nbytes], len(read) - prefix_nbytes)
+        try:
+            return read[prefix_nbytes:].decode()
+        except UnicodeDecodeError as error:
+            raise self.damaged(f"has a text at byte {position} that is no UTF-8 ({error.reason})") from error
+
+    def _check(self, position: int, nbytes: int, length: bytes, num_read: int) -> None:
+        if num_read != nbytes:
+            raise self._ends()
+        if int.from_bytes(length, "little") != nbytes:
+            raise self.no_value(position, nbytes)
+
+    def _ends(self) -> CorruptTableError:
+        return self.damaged(f"ends at byte {self.nbytes}, in the middle of a page")
 
     def no_value(self, position: int, nbytes: int) -> CorruptTableError:
         """Return the error to raise where another length stands."""
@@ -102,7 +118,7 @@ class DataFile:
 
 
 class PagedFile:
-    """Where the values of a column lie in a file: 8 bytes a row.
+    """Where the values of a column lie in a file: 4 bytes a row.
 
     Parameters
     ----------
@@ -110,16 +126,17 @@ class PagedFile:
         The file.
     first_rows
         The number of the first row of each page, and of the rows; int64, shape ``(num_pages + 1,)``.
-    prefixes
-        Bytes of the length before each value of a page; int64, shape ``(num_pages,)``.
-    places
-        Of each page where each value begins and the last one ends; int64, shape ``(num_rows + num_pages,)``.
+    data, prefixes
+        Where the values of each page begin, and the bytes of the length before each; int64, shape ``(num_pages,)``.
+    entries
+        Of each page where in it each value begins and the last one ends; unsigned, as narrow as they are stored, shape
+        ``(num_rows + num_pages,)``.
     """
 
-    def __init__(self, path: str, first_rows: Ints, prefixes: Ints, places: Ints) -> None:
+    def __init__(self, path: str, first_rows: Ints, data: Ints, prefixes: Ints, entries: npt.NDArray[Any]) -> None:
         self.path = path
         self.is_compared = False  # whether one of its values was found to be what Lance reads
-        self._first_rows, self._prefixes, self._places = first_rows, prefixes, places
+        self._first_rows, self._data, self._prefixes, self._entries = first_rows, data, prefixes, entries
 
     @classmethod
     def read(cls, path: str, column: int, nbytes: int | None) -> PagedFile | None:
@@ -130,22 +147,25 @@ class PagedFile:
             known = [page for page in pages if page is not None]
             if len(known) < len(pages) or not pages or nbytes not in (None, file.nbytes):
                 return None
-            places = np.concatenate([_table(file, *page) for page in known])
+            entries = np.concatenate(
+                [_table(file, rows, table, width, prefix) for rows, _, table, width, prefix in known]
+            )
         except (OSError, ValueError, CorruptTableError):
             return None  # Lance tells better what is wrong
-        rows = [page[0] for page in known]
-        return cls(path, np.cumsum([0, *rows]), np.array([page[-1] for page in known]), places)
+        rows, data, _, _, prefixes = np.array(known).T
+        return cls(path, np.cumsum([0, *rows]), data, prefixes, entries)
 
     @property
     def nbytes(self) -> int:
         """Memory held."""
-        return self._places.nbytes
+        return self._entries.nbytes
 
     def locate(self, rows: Ints) -> tuple[Ints, Ints, Ints]:
         """Give where the lengths of rows stand, in how many bytes, and what they must be."""
         page = np.searchsorted(self._first_rows, rows, side="right") - 1
-        begins, ends, prefixes = self._places[rows + page], self._places[rows + page + 1], self._prefixes[page]
-        return begins, prefixes, ends - begins - prefixes
+        begins, ends = (self._entries[rows + page + i].astype(np.int64) for i in (0, 1))
+        prefixes = self._prefixes[page]
+        return self._data[page] + begins, prefixes, ends - begins - prefixes
 
 
 def _page(page: Any) -> tuple[int, int, int, int, int] | None:
@@ -163,11 +183,10 @@ def _page(page: Any) -> tuple[int, int, int, int, int] | None:
     return rows, data.position, table.position, entry_nbytes, int(said["bits"]) // 8
 
 
-def _table(file: DataFile, rows: int, data: int, table: int, entry_nbytes: int, prefix_nbytes: int) -> Ints:
-    """Read where the values of a page begin, each after the one before, and the last one ends."""
+def _table(file: DataFile, rows: int, table: int, entry_nbytes: int, prefix_nbytes: int) -> npt.NDArray[Any]:
+    """Read where in a page its values begin, each after the one before, and the last one ends."""
     entries = np.empty(rows + 1, f"<u{entry_nbytes}")
     file.read_into([entries.view(np.uint8).data], table)
-    places: Ints = entries.astype(np.int64) + data
-    if (np.diff(places) < prefix_nbytes).any():
+    if (np.diff(entries.astype(np.int64)) < prefix_nbytes).any():
         raise file.damaged("has values that end before they begin")
-    return places
+    return entries

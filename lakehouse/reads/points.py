@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from lakehouse.snapshot import Snapshot
 
 _ADDRESS = "_rowaddr"
-_LARGE_NBYTES = 4 << 10  # a read of its own costs 3 µs, as much as copying twice as many bytes once more
+# Of 65,536 rows of 16 bytes, strewn over 5 million, one take held 106 MB, and 64 of them 13, for a tenth more CPU.
+_STREWN_ROWS, _STREWN = 1 << 10, 4
 
 
 def take_row_ids(
@@ -70,7 +71,10 @@ def take_row_ids(
 def locate_row_ids(
     snapshot: Snapshot, row_ids: Sequence[int] | RowIds, columns: Iterable[str] | None = None
 ) -> tuple[pa.Table, dict[str, Located]]:
-    """Read rows by row id as `take_row_ids` does, of large values no more than where they lie.
+    """Read rows by row id as `take_row_ids` does, of values that can be found no more than where they lie.
+
+    Read one by one when they are wanted, scattered values of 0.3 to 3 KB cost 60 to 40 % of the CPU of a copy through
+    one buffer.
 
     Returns
     -------
@@ -86,10 +90,7 @@ def locate_row_ids(
     if len(ids) == 0:
         return schema_of(snapshot, names).empty_table(), {}
     read, located = _read(snapshot, ids, names)
-    small = {name: where for name, where in located.items() if where.nbytes < _LARGE_NBYTES * len(ids)}
-    large = {name: where for name, where in located.items() if name not in small}
-    read |= _read_whole(snapshot, ids, small)
-    return finished(read, snapshot, [name for name in names if name not in large]), large
+    return finished(read, snapshot, [name for name in names if name not in located]), located
 
 
 def _checked(snapshot: Snapshot, row_ids: Sequence[int] | RowIds) -> RowIds:
@@ -122,7 +123,7 @@ def _read(
 def _read_whole(snapshot: Snapshot, ids: RowIds, located: dict[str, Located]) -> dict[str, pa.ChunkedArray]:
     read = {}
     for name, where in located.items():
-        cells = where.array(snapshot.physical.field(name).type)
+        cells = where.array()
         read[name] = _taken(snapshot, ids, [name])[name] if cells is None else pa.chunked_array([cells])
     return read
 
@@ -132,10 +133,23 @@ def _taken(snapshot: Snapshot, ids: RowIds, columns: list[str]) -> pa.Table:
         if is_worth_a_scan(snapshot, len(ids)):
             table = masked(snapshot, ids, columns)
         else:
-            table = snapshot.dataset._take_rows(ids, columns=columns)  # noqa: SLF001 - the only take by row id
+            take = snapshot.dataset._take_rows  # noqa: SLF001 - the only take by row id
+            table = pa.concat_tables([take(part, columns=columns) for part in _parts(snapshot, ids)])
     if table is None or table.num_rows != len(ids):
         raise _missing_rows(snapshot, ids)
     return table
+
+
+def _parts(snapshot: Snapshot, ids: RowIds) -> list[RowIds]:
+    """Cut ids that are in order, so that each take stays in a stretch of the table: Lance holds all pages it touches.
+
+    Not in a bucket, where reads that are under way together hide each other's latency.
+    """
+    num_parts = len(ids) // _STREWN_ROWS
+    lies_strewn = num_parts > 1 and int(ids[-1]) - int(ids[0]) > _STREWN * len(ids)
+    if lies_strewn and snapshot.location.is_local and (ids[1:] > ids[:-1]).all():
+        return np.array_split(ids, num_parts)
+    return [ids]
 
 
 def take(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lakehouse.errors import CorruptTableError, translated
+from lakehouse.reads.places import places
 from lakehouse.reads.points import finished
 from lakehouse.reads.rowids import ROW_ID
 
@@ -15,13 +16,18 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from lakehouse.reads.located import Located
     from lakehouse.reads.rowids import RowIds
     from lakehouse.snapshot import Snapshot
 
 __all__ = ["stretch"]
 
+_ADDRESS = "_rowaddr"
 
-def stretch(snapshot: Snapshot, first: int, num_rows: int, columns: Sequence[str]) -> tuple[RowIds, pa.Table]:
+
+def stretch(
+    snapshot: Snapshot, first: int, num_rows: int, columns: Sequence[str]
+) -> tuple[RowIds, pa.Table, dict[str, Located]]:
     """Read rows by where they stand: a tenth of the CPU of a take by row id (12 against 110 ns a row of 16 bytes).
 
     Parameters
@@ -35,15 +41,33 @@ def stretch(snapshot: Snapshot, first: int, num_rows: int, columns: Sequence[str
 
     Returns
     -------
-    numpy.ndarray, pyarrow.Table
-        The row ids and the columns.
+    row_ids, table, located
+        The row ids, the columns that were read, and where the values of the others are, by name.
     """
+    placed = places(snapshot, columns, num_rows)
+    plain = [name for name in columns if name not in placed]
+    table = _scanned(snapshot, first, num_rows, plain, with_row_address=bool(placed))
+    ids = np.asarray(table[ROW_ID], np.uint64)
+    read, located = {name: table[name] for name in plain}, {}
+    for name, where in placed.items():
+        found = where.locate(ids, np.asarray(table[_ADDRESS], np.uint64))
+        if found is None:
+            read[name] = _scanned(snapshot, first, num_rows, [name])[name]
+        else:
+            located[name] = found
+    return ids, finished(read, snapshot, [name for name in columns if name in read]), located
+
+
+def _scanned(
+    snapshot: Snapshot, first: int, num_rows: int, columns: Sequence[str], *, with_row_address: bool = False
+) -> pa.Table:
     with translated(f"reading {num_rows} rows of {snapshot.name!r}"):
         table = snapshot.dataset.scanner(
             columns=list(columns),
             offset=first,
             limit=num_rows,
             with_row_id=True,
+            with_row_address=with_row_address,
             batch_size=num_rows,
             batch_readahead=1,
         ).to_table()
@@ -52,5 +76,4 @@ def stretch(snapshot: Snapshot, first: int, num_rows: int, columns: Sequence[str
             f"{snapshot.name!r} has {table.num_rows} of the {num_rows} rows from {first} on that its manifest counts; "
             "restore it from a copy"
         )
-    ids = np.asarray(table[ROW_ID], np.uint64)
-    return ids, finished(table, snapshot, columns)
+    return table

@@ -198,9 +198,13 @@ def _check_type(field: pa.Field, wanted: Type, where: str) -> None:
         if wanted.name in types.BYTES_MEDIA:
             raise SchemaError(f"{where}: the bytes are stored {here}; write storage = {here!r} to keep them so")
     raise SchemaError(
-        f"{where}: it holds {present} and cannot become {wanted}; "
+        f"{where}: it holds {_worded(present)} and cannot become {_worded(wanted)}; "
         "add a column of the new type, fill it, then drop this one"
     )
+
+
+def _worded(type_: Type) -> str:
+    return str(type_) if type_.has_default_storage else f"{type_.storage} {type_}"
 
 
 def _check_values(present: tuple[str, ...], wanted: tuple[str, ...], where: str) -> None:

@@ -238,6 +238,11 @@ def owner_of(features: Mapping[str, Feature], column: str) -> Feature | None:
     return next(owners, None) or next((feature for feature in features.values() if feature.label == column), None)
 
 
+def with_token(features: Mapping[str, Feature], token: str) -> Feature | None:
+    """Return a feature by what does not change when it is renamed; None if it was dropped."""
+    return next((feature for feature in features.values() if feature.token == token), None)
+
+
 def input_names(feature: Feature, field_ids: Mapping[str, int]) -> list[str]:
     """Return the present names of a feature's inputs."""
     names = {field_id: name for name, field_id in field_ids.items()}

@@ -29,10 +29,12 @@ from lakehouse.sql.sandbox import Sandbox, machine_nbytes
 from lakehouse.sql.scans.resident import Resident
 from lakehouse.sql.scans.tables import Tables
 from lakehouse.sql.statement.cuts import cuts
+from lakehouse.sql.statement.dtypes import as_seen
 from lakehouse.sql.statement.parsing import Parser, flat
 from lakehouse.sql.statement.slots import select_value
 from lakehouse.sql.statement.syntax import NoValue, bound_values, column_refs, value_of, walk
 from lakehouse.sql.watch import pressed
+from lakehouse.values import python_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -164,7 +166,7 @@ class Engine:
         statement = self._parser.parse(cursor, sql)
         nodes = walk(statement)
         values = bound_values(nodes, params)
-        tables = Tables(self._prefix, self._opened, self._names, handed, self._types, self._resident)
+        tables = Tables(self._prefix, self._opened, self._names, handed, self._described, self._resident)
         late.name_items(nodes, cuts(nodes, values), partial(self._item, cursor))
         tables.fill(statement, values, lambda expression: self._value(expression, values))
         asked = Asked(
@@ -208,11 +210,12 @@ class Engine:
             self._scalars = frozenset(name for (name,) in rows)
         return function.lower() in self._scalars
 
-    def _types(self, schema: pa.Schema) -> list[str]:
-        """Ask DuckDB what it calls the types of columns."""
+    def _described(self, schema: pa.Schema) -> list[tuple[str, str]]:
+        """Ask DuckDB what it calls columns and their types."""
         cursor = self._cursor()
         try:
-            return [str(kind) for kind in cursor.from_arrow(schema.empty_table()).types]
+            relation = cursor.from_arrow(as_seen(schema).empty_table())
+            return [(name, str(kind)) for name, kind in zip(relation.columns, relation.types, strict=True)]
         finally:
             cursor.close()
 
@@ -238,7 +241,7 @@ class Engine:
             if (unknown := _not_known(expression)) is None:
                 raise
             raise unknown from error
-        return pa.Table.from_batches(batches).column(0)[0].as_py()
+        return python_value(pa.Table.from_batches(batches).column(0)[0])
 
 
 def _not_known(expression: Node) -> QueryError | None:

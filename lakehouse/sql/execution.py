@@ -16,6 +16,7 @@ from lakehouse.sql.scans.dataset import SnapshotDataset
 from lakehouse.sql.scans.searches import SearchDataset
 from lakehouse.sql.sources import Sources
 from lakehouse.sql.statement.admission import without_settings
+from lakehouse.sql.statement.dtypes import unheld
 from lakehouse.sql.watch import Watch, pressed
 
 if TYPE_CHECKING:
@@ -190,6 +191,7 @@ class Execution:
             sources = Sources(cursor, question.tables)
             if kinds is None:
                 relation = sources.ask(question.text, question.params)
+                _check_held(relation, question)
                 kinds = [str(kind) for kind in relation.types]
         self.kinds: Sequence[str] = kinds
         # Its 128-bit integers, which sum() gives, come as decimals in Arrow; the places tell them apart.
@@ -273,6 +275,14 @@ class Execution:
                 if isinstance(table, SnapshotDataset | SearchDataset) and table.error is not None:
                     raise table.error from error
             raise _reworded(error, self._question) from error.__cause__
+
+
+def _check_held(relation: duckdb.DuckDBPyRelation, question: Question) -> None:
+    for name, kind in zip(relation.columns, relation.types, strict=True):
+        if other := unheld(kind):
+            raise QueryError(
+                f"{question.asked}: {name} is {kind}; there is no {other} in Arrow, select {name}::VARCHAR"
+            )
 
 
 # DuckDB's errors from an Arrow stream are an OSError or ArrowInvalid with DuckDB's words.

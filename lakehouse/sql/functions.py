@@ -22,7 +22,7 @@ from lakehouse.errors import InvalidArgumentError, LakehouseError, MediaError, Q
 from lakehouse.media import handles, sizes
 from lakehouse.media.blobs import MediaBatch
 from lakehouse.sql.fetching import FETCHES, as_returned, fetched
-from lakehouse.sql.media_functions import FUNCTIONS, check_types
+from lakehouse.sql.media_functions import FUNCTIONS, check_number, check_types, wrong_arguments
 from lakehouse.sql.scans.carried import carried_by
 
 if TYPE_CHECKING:
@@ -94,13 +94,9 @@ def mark(nodes: Iterable[Node], carried: Mapping[str, Carried], *, strict: bool)
 
 
 def _check_arguments(call: Node) -> None:
-    name, arguments = call["function_name"].lower(), call["arguments"]
-    function = FUNCTIONS[name]
-    if function.least < len(arguments) <= function.most + 1 and not any(each["name"] for each in arguments):
-        return
-    more = {(0, 0): "", (0, 1): " and, if you like, one number", (1, 1): " and one number"}
-    takes = more[function.least, function.most]
-    raise QueryError(f"{name}() takes a column of {function.kind}s{takes}, by position")
+    if any(each["name"] for each in call["arguments"]):
+        raise wrong_arguments(call["function_name"].lower())
+    check_number(call["function_name"].lower(), len(call["arguments"]) - 1)
 
 
 class Calls:
@@ -149,6 +145,7 @@ class Calls:
             returned = FETCHES[name][1]
             return fetched(source, pc.struct_field(media, [0]), returned) if source else as_returned(media, returned)
         function = FUNCTIONS[name]
+        check_number(name, len(arguments))
         check_types(name, media, source, arguments)
         if source is not None:
             keys = pc.struct_field(media, [0])

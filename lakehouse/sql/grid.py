@@ -14,6 +14,7 @@ import pyarrow as pa
 from lakehouse import types
 from lakehouse.errors import LakehouseError
 from lakehouse.units import format_interval, format_nbytes
+from lakehouse.values import python_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -155,8 +156,8 @@ def _is_number(field: pa.Field) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
-def _is_bytes(data_type: pa.DataType) -> bool:
-    return "binary" in str(data_type)
+def _is_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
 
 
 def _text(scalar: Any, field: pa.Field) -> str:
@@ -167,8 +168,8 @@ def _text(scalar: Any, field: pa.Field) -> str:
         if _is_bytes(field.type):
             return f"{types.media_kind(field) or 'bytes'} {format_nbytes(scalar.as_buffer().size)}"
         return _one_line(scalar.as_buffer()[: 4 * _MAX_CHARS].to_pybytes().decode(errors="ignore"))
-    value = scalar.as_py()
-    return _one_line(format_interval(*value) if isinstance(value, pa.MonthDayNano) else str(value))
+    found = python_value(scalar)
+    return _one_line(format_interval(*found) if isinstance(found, pa.MonthDayNano) else str(found))
 
 
 def _one_line(text: str) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from lakehouse.sql.scans.carried import Carried
 
-__all__ = ["FUNCTIONS", "Function", "check_types"]
+__all__ = ["FUNCTIONS", "Function", "check_number", "check_types", "wrong_arguments"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,25 @@ FUNCTIONS: Mapping[str, Function] = {
 }
 """By the name they are called by. `media_sha256` and `media_nbytes` are what DuckDB's own ``sha256`` and
 ``octet_length`` become where they are called on a medium: the same answers, from late bytes or from none."""
+
+
+def check_number(name: str, num_arguments: int) -> None:
+    """Check how many arguments a function is given after the medium.
+
+    Raises
+    ------
+    QueryError
+        They are too few or too many.
+    """
+    if not FUNCTIONS[name].least <= num_arguments <= FUNCTIONS[name].most:
+        raise wrong_arguments(name)
+
+
+def wrong_arguments(name: str) -> QueryError:
+    """Say what a function takes."""
+    function = FUNCTIONS[name]
+    more = {(0, 0): "", (0, 1): " and, if you like, one number", (1, 1): " and one number"}
+    return QueryError(f"{name}() takes a column of {function.kind}s{more[function.least, function.most]}, by position")
 
 
 def check_types(name: str, media: pa.Array, source: Carried | None, arguments: Sequence[pa.Array]) -> None:

@@ -9,11 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse._optional import require
-from lakehouse.errors import QueryError, ResourceLimitError, no_column, translated
+from lakehouse.errors import InvalidArgumentError, QueryError, ResourceLimitError, no_column, translated
 from lakehouse.reads import ROW_ID
 from lakehouse.sql.functions import ERRORS
 from lakehouse.sql.grid import Grid
 from lakehouse.sql.scans.carried import carried_by, fill_in, fill_in_pieces, filled_schema
+from lakehouse.values import frame, python_values
 
 if TYPE_CHECKING:
     import os
@@ -192,6 +193,8 @@ class Result:
         Raises
         ------
         ColumnNotFoundError
+        InvalidArgumentError
+            It is no name, or one of several columns.
 
         Examples
         --------
@@ -201,12 +204,18 @@ class Result:
         >>> pets.rows(wide["_rowid"])[0]["id"]
         'a'
         """
+        if not isinstance(column, str):
+            raise InvalidArgumentError(
+                f"result[{column!r}]: columns go by their names; rows come from fetchall(), arrow() and batches()"
+            )
         rows = self._computed()
         carriers = [at for at, field in enumerate(rows.schema) if carried_by(field.type, self._carried)]
         if column == ROW_ID and column not in rows.column_names and carriers:
             return self._carried_ids(rows, carriers)
         if column not in rows.column_names:
             raise no_column(column, rows.column_names)
+        if rows.column_names.count(column) > 1:
+            raise InvalidArgumentError(f"several columns are called {column!r}; tell them apart in the SELECT with AS")
         return self._filled_in(rows.select([column])).column(0)
 
     def _carried_ids(self, rows: pa.Table, carriers: list[int]) -> pa.ChunkedArray:
@@ -227,8 +236,7 @@ class Result:
         table = self.arrow()
         for at in self._execution.hugeints:
             table = table.set_column(at, table.column_names[at], _as_numbers(table.column(at)))
-        frame: pd.DataFrame = table.to_pandas()
-        return frame
+        return frame(table)
 
     def fetchall(self) -> list[tuple[Any, ...]]:
         """Return all rows as tuples of Python values.
@@ -238,7 +246,7 @@ class Result:
         >>> lh.connect(folder).sql("SELECT ? + 1, ?", [2, "x"]).fetchall()
         [(3, 'x')]
         """
-        columns = [column.to_pylist() for column in self.arrow().columns]
+        columns = [python_values(column) for column in self.arrow().columns]
         for at in self._execution.hugeints:
             columns[at] = [value if value is None else int(value) for value in columns[at]]
         return list(zip(*columns, strict=True))
@@ -335,7 +343,7 @@ def _check_parquet(schema: pa.Schema) -> None:
     for field in schema:
         try:
             pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([field])).close()
-        except pa.ArrowNotImplementedError as error:
+        except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:  # the latter: a map of which nothing is known
             other = f"epoch_us({field.name})" if pa.types.is_interval(field.type) else f"{field.name}::VARCHAR"
             raise QueryError(
                 f"column {field.name!r} is {field.type}, which Parquet does not hold; select {other}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from lakehouse.snapshot import Snapshot
 
 __all__ = ["Spread"]
+
+_PAUSE = 20  # times what a look took: listing the many parts of a slow function takes a twentieth of the time at most
 
 
 class Spread:
@@ -63,6 +66,8 @@ class Spread:
                 if token in self._dispatch.stopped:
                     self.drop(token)
                     yield token, self._dispatch.stopped[token]
+                elif not each.is_due and not self._dispatch.idle:
+                    continue
                 elif (part := each.news()).num_rows:
                     yield token, part
                 elif each.is_missing and self._dispatch.idle:
@@ -80,6 +85,7 @@ class _Saved:
         self._schema = checkpoints.part_schema(self._feature, snapshot.physical)
         self._left = ids
         self._seen: set[str] = set()
+        self._next_look = 0.0
         # What is there already the driver knows, and wants some of those rows computed again.
         self._kept.load(self._inputs, self._schema, self._seen)
 
@@ -87,9 +93,15 @@ class _Saved:
     def is_missing(self) -> bool:
         return len(self._left) > 0
 
+    @property
+    def is_due(self) -> bool:
+        return monotonic() > self._next_look
+
     def news(self) -> pa.Table:
         """Return what was saved since; a worker thought dead may have saved what its successor saved too."""
+        began = monotonic()
         part = self._kept.load(self._inputs, self._schema, self._seen)
+        self._next_look = began + (1 + _PAUSE) * (monotonic() - began)
         there, first = np.unique(np.asarray(part[checkpoints.ROW_ID]), return_index=True)
         wanted = np.isin(there, self._left)
         self._left = self._left[~np.isin(self._left, there)]

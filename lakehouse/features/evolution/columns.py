@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lakehouse import commit, failures, types
-from lakehouse._lance import check_tested, lance
+from lakehouse._lance import lance
 from lakehouse.errors import AlreadyExistsError, ColumnNotFoundError, InvalidArgumentError, SchemaError, no_column
 from lakehouse.features.evolution.declaring import Declaration, declarations
-from lakehouse.features.evolution.revisions import accept, alter_udf
 from lakehouse.features.storing import checkpoints
 from lakehouse.schema.lineage import (
     FEATURE,
@@ -22,7 +21,6 @@ from lakehouse.schema.lineage import (
     Feature,
     dependents,
     dependents_by_column,
-    feature_columns,
     features_of,
     input_names,
     orphaned_stamps,
@@ -59,8 +57,7 @@ def add_columns(snapshot: Snapshot, columns: Mapping[str, UDF | str | pa.Field])
     ColumnNotFoundError
         An input is not there.
     """
-    check_tested()
-    snapshot.check_writable()
+    snapshot.check_extensible()
     if not columns:
         raise InvalidArgumentError("no columns to add; give {name: function, SQL expression or field}")
     return declare(snapshot, declarations(snapshot, columns), f"declaring {', '.join(columns)} on {snapshot.name!r}")
@@ -276,4 +273,4 @@ def _now() -> str:
     return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
 
-__all__ = ["accept", "add_columns", "alter_udf", "drop_columns", "feature_columns", "rename_column"]
+__all__ = ["Dropped", "add_columns", "declare", "drop_columns", "rename_column"]

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 
 from lakehouse import types
-from lakehouse._lance import check_tested
 from lakehouse.conform import conform, matching
 from lakehouse.data import as_source
 from lakehouse.errors import (
@@ -116,8 +115,7 @@ def add_columns_from(
         A column of that name is there, and did not come from elsewhere.
     BadRowsError, SchemaError, ConflictError
     """
-    check_tested()
-    snapshot.check_writable()
+    snapshot.check_extensible()
     if on_missing not in ("null", "raise", "keep"):
         raise InvalidArgumentError(f'on_missing={on_missing!r}; choose "null", "raise" or "keep"')
     source = read_parquet(data) if isinstance(data, str | os.PathLike) else as_source(data)

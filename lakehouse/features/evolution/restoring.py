@@ -12,9 +12,10 @@ import pyarrow as pa
 from lakehouse import commit, reads
 from lakehouse._lance import lance
 from lakehouse.errors import ConflictError, SchemaError, translated
+from lakehouse.features.records.counts import stamps_at
 from lakehouse.features.storing import checkpoints, staging
 from lakehouse.features.storing.stranded import unchanged
-from lakehouse.schema.lineage import TODO, TOKEN, Feature, dependents, input_names
+from lakehouse.schema.lineage import TODO, TOKEN, Feature, dependents, input_names, with_token
 from lakehouse.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Old:
         SchemaError
             It did not exist, or was of another type, or an input is gone.
         """
-        was = next((f for f in then.features.values() if f.token == feature.token), None)
+        was = with_token(then.features, feature.token)
         called = {field.metadata[TOKEN]: field for field in then.physical if TOKEN in (field.metadata or {})}
         columns = []
         for name in feature.columns:
@@ -138,7 +139,7 @@ class Restored:
 
     def found(self, now: Snapshot) -> Feature:
         """Return the feature under the name it has now."""
-        feature = next((f for f in now.features.values() if f.token == self._feature.token), None)
+        feature = with_token(now.features, self._feature.token)
         if feature is None or len(feature.columns) < len(self._old.columns):
             raise ConflictError(f"{self._feature.name!r} was dropped while it was being rolled back")
         check_unaltered(feature, self._feature)
@@ -176,12 +177,10 @@ class Restored:
         """Yield the rows of a fragment that were there, as they were; stamps are 0 where inputs are not the same."""
         then, names = self._old.snapshot, list(self._old.columns if columns else ())
         for ids, offsets in _windows(now, fragment, min(_WINDOW, reads.rows_per_batch(then, names))):
-            with translated(f"looking up rows of {then.name!r} at version {then.version}"):
-                found = then.dataset._take_rows(ids, columns=[self._old.feature.stamp, reads.ROW_ID])  # noqa: SLF001 - the only take by row id that leaves out those that are not there
-            there = np.isin(ids, np.asarray(found[reads.ROW_ID]))
+            found, stamps = stamps_at(then, self._old.feature, ids)
+            there = np.isin(ids, found)
             if not there.any():
                 continue
-            stamps = np.asarray(found[self._old.feature.stamp].fill_null(TODO)).copy()
             filled = np.flatnonzero(stamps != TODO)
             same = unchanged(then, now, feature, ids[there][filled])
             stamps[filled[~same]] = TODO

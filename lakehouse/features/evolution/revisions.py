@@ -11,7 +11,7 @@ from lakehouse._lance import lance
 from lakehouse.errors import ColumnNotFoundError, SchemaError
 from lakehouse.features.records import audit
 from lakehouse.features.udfs.udf import UDF, as_udf
-from lakehouse.schema.lineage import FEATURE, Feature, features_of, input_names, owner_of
+from lakehouse.schema.lineage import FEATURE, Feature, features_of, input_names, owner_of, with_token
 from lakehouse.snapshot import Snapshot, open_snapshot
 from lakehouse.types import Type
 
@@ -124,7 +124,7 @@ def redeclare(
     changed: list[Feature] = []
 
     def build(dataset: Any) -> Any:
-        feature = next((f for f in features_of(dataset.schema).values() if f.token == token), None)
+        feature = with_token(features_of(dataset.schema), token)
         if feature is None:
             raise ColumnNotFoundError(f"{asked}: the column was dropped meanwhile")
         changed[:] = [change(dataset, feature)]

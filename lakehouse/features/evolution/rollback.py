@@ -30,7 +30,7 @@ from lakehouse.features.records import ledger
 from lakehouse.leases import lease, leases_of
 from lakehouse.pins import pinned
 from lakehouse.progress import track
-from lakehouse.schema.lineage import dependents, owner_of
+from lakehouse.schema.lineage import dependents, owner_of, with_token
 from lakehouse.snapshot import Snapshot, open_snapshot
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _roll_back(snapshot: Snapshot, feature: Feature, old: Old, progress: bool | 
 
 
 def _told(now: Snapshot, feature: Feature, restored: Restored, old: Old) -> RollbackResult:
-    here = next((each for each in now.features.values() if each.token == feature.token), None)
+    here = with_token(now.features, feature.token)
     if here is None:
         raise ColumnNotFoundError(f"{feature.name!r} was dropped right after it was rolled back")
     counted = ledger.counts(now, here)

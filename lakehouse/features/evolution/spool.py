@@ -256,11 +256,13 @@ class Spool:
     def _chunks(self) -> Iterator[pa.Table]:
         """Yield the values as they came, some batches at a time."""
         group: list[pa.RecordBatch] = []
+        nbytes = 0
         for batch in _read(self._folder / "values", self._kept):
             group.append(batch)
-            if sum(each.nbytes for each in group) >= _CHUNK_NBYTES:
+            nbytes += batch.nbytes
+            if nbytes >= _CHUNK_NBYTES:
                 yield pa.Table.from_batches(group)
-                group = []
+                group, nbytes = [], 0
         if group:
             yield pa.Table.from_batches(group)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from lakehouse import reads
-from lakehouse.errors import InvalidArgumentError, LakehouseError, SchemaError
+from lakehouse.errors import InvalidArgumentError, LakehouseError, SchemaError, translated
 from lakehouse.features.computing.asked import Asked
 from lakehouse.features.computing.compute import Compute, Expression, Functions, function_of
 from lakehouse.features.computing.dispatch import Dispatch, UnitSize
@@ -199,7 +199,9 @@ def _made_by(
     snapshot: Snapshot, columns: str | Sequence[str] | None, udf: Given, options: Options
 ) -> dict[Feature, UDF | None]:
     """Choose the features and what makes them, and find out before anything is done whether all can be filled."""
-    render(options.where, snapshot.schema.names)
+    if predicate := render(options.where, snapshot.schema.names):
+        with translated(f"choosing rows of {snapshot.name!r} where {options.where!r}"):
+            snapshot.dataset.scanner(columns=[], filter=predicate, with_row_id=True).explain_plan()  # Lance reads it
     wanted = resolve(snapshot, columns)
     given = _by_feature(snapshot, wanted, udf)
     made_by = {feature: function_of(feature, given.get(feature)) for feature in wanted}

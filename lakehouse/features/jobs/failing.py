@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import numpy as np
 from lakehouse import failures, reads
 from lakehouse.errors import BackfillError
 from lakehouse.failures import RowFailure
+from lakehouse.features.records.counts import stamps_at
 from lakehouse.features.storing import checkpoints
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from lakehouse.schema.lineage import Feature
     from lakehouse.snapshot import Snapshot
 
-__all__ = ["Failing", "settle"]
+__all__ = ["Failing", "settle_killed"]
 
 _RATE_FROM = 100  # computed rows; a share of fewer says little
 
@@ -40,6 +42,7 @@ class Failing:
         self._options = options
         self._told: dict[int, RowFailure] = {}
         self._seen = self._failed = 0
+        self._has_earlier = False
         self._last_message = ""
 
     def look_at(self, snapshot: Snapshot, feature: Feature, part: pa.Table) -> int:
@@ -92,23 +95,32 @@ class Failing:
 
     def record(self, snapshot: Snapshot, feature: Feature, ids: Sequence[npt.NDArray[np.uint64]]) -> str:
         """Write down the failures of these rows, so that a kill loses none; return the id they are recorded under."""
-        run = f"{feature.token}-{uuid.uuid4().hex}"
-        if not self._told:
-            return run
-        rows = np.concatenate(ids)
+        run = f"{feature.token}-{time.time_ns()}-{uuid.uuid4().hex[:8]}"
         failed = np.fromiter(self._told, dtype=np.uint64)
-        told = [self._told.pop(row_id) for row_id in failed[np.isin(failed, rows)].tolist()]
+        told = [self._told.pop(row_id) for row_id in failed[np.isin(failed, np.concatenate(ids))].tolist()]
+        self._has_earlier = failures.has_any(snapshot.lake, snapshot.name, feature.token, but=run)
+        if self._has_earlier:
+            failures.begin_settling(snapshot.lake, snapshot.name, run)
         if told and self._options.on_error == "record":
             computations = {failure.row_id: failure.computation for failure in told if failure.row_id is not None}
             before = failures.attempts(snapshot.lake, snapshot.name, feature.token, computations)
             failures.record(snapshot.lake, snapshot.name, run, told, before)
         return run
 
+    def settle(self, snapshot: Snapshot, feature: Feature, ids: Sequence[npt.NDArray[np.uint64]], *, but: str) -> None:
+        """Take back what earlier runs recorded of rows that are committed now."""
+        if self._has_earlier:
+            failures.settle(snapshot.lake, snapshot.name, feature.token, np.concatenate(ids), but=but)
 
-def settle(snapshot: Snapshot, feature: Feature, ids: Sequence[npt.NDArray[np.uint64]], *, but: str) -> None:
-    """Take back what earlier runs recorded of rows that are computed now."""
-    if failures.has_any(snapshot.lake, snapshot.name, feature.token, but=but):
-        failures.settle(snapshot.lake, snapshot.name, feature.token, np.concatenate(ids), but=but)
+
+def settle_killed(snapshot: Snapshot, feature: Feature) -> None:
+    """Take back what was recorded of rows that jobs committed which were killed right after it."""
+
+    def are_filled(ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+        there, stamps = stamps_at(snapshot, feature, ids)
+        return np.isin(ids, there[(stamps >= feature.true_from) & (stamps % 2 == 0)])
+
+    failures.settle_killed(snapshot.lake, snapshot.name, feature.token, are_filled)
 
 
 def _called(snapshot: Snapshot, rows: pa.Table) -> list[str]:

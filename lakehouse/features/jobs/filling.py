@@ -17,7 +17,7 @@ from lakehouse import commit, reads
 from lakehouse.errors import BackfillError, LakehouseError
 from lakehouse.features.computing.kept import Keeping, Kept
 from lakehouse.features.jobs import grouping
-from lakehouse.features.jobs.failing import Failing, settle
+from lakehouse.features.jobs.failing import Failing, settle_killed
 from lakehouse.features.jobs.options import BackfillResult, Options
 from lakehouse.features.jobs.todo import Todo
 from lakehouse.features.storing import checkpoints, landing, staging
@@ -236,7 +236,7 @@ class Filling:
                 num_filled=file.num_rows,
                 nbytes_written=file.nbytes,
             )
-        settle(self._snapshot, self.feature, [ids for file, ids in group if file in landed], but=told)
+        self._failing.settle(self._snapshot, self.feature, [ids for file, ids in group if file in landed], but=told)
         self._run.committed(version, {path: sha for f in landed for path, sha in f.sha256.items()}, self.result)
         self._landed += landed
         if self._options.from_stamps:
@@ -280,6 +280,7 @@ class Filling:
 
     def finish(self) -> None:
         """Clean up when nothing is left to do."""
+        settle_killed(self._snapshot, self.feature)
         if self._options.is_whole:
             self._kept.checkpoints.drop_all()
         else:

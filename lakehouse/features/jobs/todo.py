@@ -112,10 +112,10 @@ class Todo:
 
     def _scan(self, fragments: Sequence[Any]) -> Iterator[tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]]:
         """Yield ids and addresses of rows to fill."""
-        lost = []
-        if self._options.includes_missing:
-            lost = [f for f in fragments if lost_values(self._feature, self._fields.absent(f))]
-        rest = [f for f in fragments if f not in lost]
+        rest, lost = list[Any](), list[Any]()
+        for fragment in fragments:
+            is_lost = self._options.includes_missing and lost_values(self._feature, self._fields.absent(fragment))
+            (lost if is_lost else rest).append(fragment)
         predicate: str | None = pending(self._feature, self._options)
         if predicate == "true" or all(self._is_untouched(f) for f in rest):
             predicate = None

@@ -59,11 +59,6 @@ def known(snapshot: Snapshot, *, remember: bool = False) -> Suspicion:
     return now
 
 
-def remember(snapshot: Snapshot) -> None:
-    """Read the log up to a version and keep what it says; do so before versions are cleaned up."""
-    known(snapshot, remember=True)
-
-
 def unverified(snapshot: Snapshot, found: Suspicion) -> dict[str, RowIds]:
     """Return, by token, the rows in which nobody vouches for a feature, or for what it is computed from."""
     doubted: dict[str, RowIds] = {}
@@ -91,6 +86,7 @@ class _Log:
         self._snapshot = snapshot
         self._dataset = snapshot.dataset
         self._watched = tuple(watched)
+        self._earlier = {0: _nothing(self._watched)}
 
     def read(self, start: Suspicion, until: int | None = None) -> Suspicion:
         """Fold every transaction after `start`."""
@@ -103,13 +99,19 @@ class _Log:
                 version = self._after_gap(version, until)
                 now = now.after(self._unknown(version), self._watched)
             elif isinstance(transaction.operation, lance.LanceOperation.Restore):
-                there = self.read(_nothing(self._watched), transaction.operation.version)
-                now = replace(there, version=version)
+                now = replace(self._known_at(transaction.operation.version), version=version)
             else:
                 now = self._one_more(now, version, transaction)
         tokens = frozenset(each.token for each in self._watched)
         suspects = {token: found for token, found in now.suspects.items() if token in tokens}
         return replace(now, tokens=tokens, suspects=suspects)
+
+    def _known_at(self, version: int) -> Suspicion:
+        """Return what is known at an earlier version, read once: a restored one may have been restored itself."""
+        if version not in self._earlier:
+            nearest = max(each for each in self._earlier if each < version)
+            self._earlier[version] = self.read(self._earlier[nearest], version)
+        return self._earlier[version]
 
     def _one_more(self, now: Suspicion, version: int, transaction: Any) -> Suspicion:
         said = commit.properties_of(self._snapshot.location, version, transaction)
@@ -117,7 +119,7 @@ class _Log:
             return now.after(self._foreign(version, transaction), self._watched)
         now = now.after(self._own(version, transaction, said), self._watched)
         if commit.FROM_VERSION in said:  # old values are back, and so is what nobody vouched for then
-            then = self.read(_nothing(self._watched), int(said[commit.FROM_VERSION]))
+            then = self._known_at(int(said[commit.FROM_VERSION]))
             for token in _list(said, commit.FILLED):
                 if rows := then.rows(token):
                     now = now.suspecting(token, rows)

@@ -17,12 +17,14 @@ import numpy as np
 
 from lakehouse import commit, layout
 from lakehouse.errors import StorageError, translated
+from lakehouse.reads import ROW_ID
 from lakehouse.schema.lineage import TODO, Feature
 from lakehouse.where import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    import numpy.typing as npt
     import pyarrow as pa
 
     from lakehouse.location import Location
@@ -128,6 +130,15 @@ def _scan(snapshot: Snapshot, fragments: Sequence[Any], **what: Any) -> Iterator
         scanner = snapshot.dataset.scanner(fragments=fragments, with_row_address=True, scan_in_order=False, **what)
         for batch in scanner.to_batches():
             yield (np.asarray(batch["_rowaddr"]) >> np.uint64(32)).astype(np.int64), batch
+
+
+def stamps_at(
+    snapshot: Snapshot, feature: Feature, row_ids: npt.NDArray[np.uint64]
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int32]]:
+    """Return which of some rows are there, by their ids in order, and their stamps; a NULL is "to do"."""
+    with translated(f"looking up rows of {snapshot.name!r} at version {snapshot.version}"):
+        found = snapshot.dataset._take_rows(row_ids, columns=[feature.stamp, ROW_ID])  # noqa: SLF001 - the only take by row id that leaves out those that are not there
+    return np.asarray(found[ROW_ID]), np.asarray(found[feature.stamp].fill_null(TODO)).copy()
 
 
 def todo(feature: Feature) -> str:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from lakehouse import failures, reads
 from lakehouse.features.records import audit
-from lakehouse.features.records.counts import Stamps, stamps, todo
+from lakehouse.features.records.counts import Stamps, stamps
 from lakehouse.features.records.rowids import RowIds, union
 from lakehouse.leases import holders, leases_of
 from lakehouse.schema.lineage import TODO, Feature, input_names, owner_of, upstream
@@ -29,10 +29,8 @@ __all__ = [
     "errors",
     "failed",
     "features",
-    "leases_of",
     "older",
     "state",
-    "todo",
 ]
 
 LEDGER = pa.schema(

@@ -40,49 +40,47 @@ class RowIds:
         if len(ids) == 0:
             return cls()
         first = np.concatenate([[True], np.diff(ids) > 1])
-        starts = ids[first]
-        stops = np.concatenate([ids[np.flatnonzero(first)[1:] - 1], ids[-1:]]) + 1
-        return cls(tuple(zip(starts.tolist(), stops.tolist(), strict=True)))
+        return _ranges(ids[first], ids[np.roll(first, -1)] + 1)
 
     def contains(self, ids: Any) -> npt.NDArray[np.bool_]:
         """Tell of each id whether it is in the set."""
-        return _inside(self._bounds, np.asarray(ids).astype(np.int64))
+        ids, bounds = np.asarray(ids).astype(np.int64), self.bounds
+        if len(bounds) == 0:
+            return np.zeros(len(ids), dtype=np.bool_)
+        at = np.searchsorted(bounds[:, 0], ids, side="right") - 1
+        inside: npt.NDArray[np.bool_] = (at >= 0) & (ids < bounds[at, 1])
+        return inside
 
     def __or__(self, other: RowIds) -> RowIds:
         """Return the ids in either."""
-        return self._combined(other, np.logical_or)
+        return union((self, other))
 
     def __sub__(self, other: RowIds) -> RowIds:
         """Return the ids that are not in the other."""
-        return self._combined(other, np.greater)
+        bounds = np.unique(np.concatenate([self.bounds, other.bounds]))
+        chosen = self.contains(bounds) & ~other.contains(bounds)
+        edges = np.diff(chosen.astype(np.int8), prepend=0)
+        return _ranges(bounds[edges == 1], bounds[edges == -1])
 
     def __bool__(self) -> bool:
         return bool(self.ranges)
 
     @property
-    def _bounds(self) -> Ids:
+    def bounds(self) -> Ids:
+        """The ranges as an array, shape ``(num_ranges, 2)``."""
         return np.array(self.ranges, dtype=np.int64).reshape(-1, 2)
-
-    def _combined(self, other: RowIds, how: np.ufunc) -> RowIds:
-        """Decide range by range between all the bounds of both."""
-        bounds = np.unique(np.concatenate([self._bounds, other._bounds]))
-        chosen = how(_inside(self._bounds, bounds), _inside(other._bounds, bounds))
-        edges = np.diff(chosen.astype(np.int8), prepend=0)
-        starts, stops = bounds[edges == 1], bounds[edges == -1]
-        return RowIds(tuple(zip(starts.tolist(), stops.tolist(), strict=True)))
 
 
 def union(sets: Iterable[RowIds]) -> RowIds:
     """Return the ids in any of some sets."""
-    together = RowIds()
-    for each in sets:
-        together |= each
-    return together
-
-
-def _inside(bounds: Ids, ids: Ids) -> npt.NDArray[np.bool_]:
+    bounds = np.concatenate([RowIds().bounds, *(each.bounds for each in sets)])
     if len(bounds) == 0:
-        return np.zeros(len(ids), dtype=np.bool_)
-    at = np.searchsorted(bounds[:, 0], ids, side="right") - 1
-    inside: npt.NDArray[np.bool_] = (at >= 0) & (ids < bounds[at, 1])
-    return inside
+        return RowIds()
+    bounds = bounds[np.argsort(bounds[:, 0], kind="stable")]
+    reached = np.maximum.accumulate(bounds[:, 1])
+    first = np.concatenate([[True], bounds[1:, 0] > reached[:-1]])
+    return _ranges(bounds[first, 0], reached[np.roll(first, -1)])
+
+
+def _ranges(starts: Ids, stops: Ids) -> RowIds:
+    return RowIds(tuple(zip(starts.tolist(), stops.tolist(), strict=True)))

@@ -20,7 +20,7 @@ from lakehouse._lance import lance
 from lakehouse.errors import BackfillError, CorruptTableError
 from lakehouse.features.storing import checkpoints, staging
 from lakehouse.features.storing.staging import Fields, Staged
-from lakehouse.schema.lineage import Feature, features_of, input_names
+from lakehouse.schema.lineage import Feature, features_of, input_names, with_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -47,7 +47,7 @@ def check_same(dataset: Any, feature: Feature) -> Feature:
     BackfillError
         It was dropped, lost a column or an input, or was given another function.
     """
-    now = next((f for f in features_of(dataset.schema).values() if f.token == feature.token), None)
+    now = with_token(features_of(dataset.schema), feature.token)
     if now is None:
         raise BackfillError(f"{feature.name!r} was dropped while it was being filled; nothing more is written")
     if now.generation != feature.generation or now.code_hash != feature.code_hash:

@@ -18,7 +18,7 @@ from lakehouse.schema.lineage import Feature, input_names
 from lakehouse.snapshot import Snapshot, open_snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import numpy.typing as npt
 
@@ -43,10 +43,10 @@ class Stranded:
     ) -> None:
         self._snapshot = snapshot
         self._feature = feature
-        by_age = sorted(parts, key=lambda part: part[0])
-        self._rows = pa.concat_tables([schema.empty_table(), *(part for _, part in by_age)])
-        self._versions = np.repeat([v for v, _ in by_age], [part.num_rows for _, part in by_age]).astype(np.int64)
-        ids = np.asarray(self._rows[ROW_ID])
+        self._schema = schema
+        self._parts = sorted(parts, key=lambda part: part[0])
+        self._ends = np.cumsum([part.num_rows for _, part in self._parts], dtype=np.int64)
+        ids = np.concatenate([np.empty(0, np.uint64), *(np.asarray(part[ROW_ID]) for _, part in self._parts)])
         self._order = np.argsort(ids, kind="stable")  # of one row computed twice, the later one comes last
         self._sorted = ids[self._order]
 
@@ -61,16 +61,24 @@ class Stranded:
         at = np.searchsorted(self._sorted, ids, side="right") - 1
         hit = (at >= 0) & (self._sorted[at] == ids) if len(self._sorted) else np.zeros(len(ids), dtype=bool)
         rows, wanted = self._order[at[hit]], ids[hit]
+        of = np.searchsorted(self._ends, rows, side="right")
+        versions = np.array([version for version, _ in self._parts], dtype=np.int64)[of]
         same = np.zeros(len(wanted), dtype=bool)
-        for version in np.unique(self._versions[rows]):
-            here = self._versions[rows] == version
+        for version in np.unique(versions):
+            here = versions == version
             same[here] = self._unchanged(int(version), wanted[here])
-        mask = np.zeros(self._rows.num_rows, dtype=bool)
-        mask[rows[same]] = True
-        found = chosen(self._rows, mask)
+        found = pa.concat_tables([self._schema.empty_table(), *self._chosen(rows[same], of[same])])
         moved = offsets[hit][same][np.argsort(rows[same])]
         place = found.schema.get_field_index(OFFSET)
         return found.set_column(place, found.schema.field(place), pa.array(moved, pa.uint32()))
+
+    def _chosen(self, rows: npt.NDArray[np.int64], of: npt.NDArray[np.int64]) -> Iterator[pa.Table]:
+        """Yield some rows in order, without touching parts that have none: each fragment has a hundred of its own."""
+        for number in np.unique(of):
+            part = self._parts[number][1]
+            mask = np.zeros(part.num_rows, dtype=bool)
+            mask[rows[of == number] - self._ends[number]] = True  # counted from its end
+            yield chosen(part, mask)
 
     def _unchanged(self, version: int, ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
         try:

@@ -337,7 +337,7 @@ def as_udf(value: Any) -> UDF:
     if callable(value):
         name = getattr(value, "__qualname__", repr(value))
         raise InvalidArgumentError(f"{name} has no type; decorate it with @lh.udf(pa.float32())")
-    raise InvalidArgumentError(f"a {type(value).__name__} is no function decorated with @lh.udf")
+    raise InvalidArgumentError(f"{value!r:.80} is no function decorated with @lh.udf")
 
 
 def import_udf(name: str, arguments: Mapping[str, Any] | None = None) -> UDF:
@@ -365,7 +365,7 @@ def import_udf(name: str, arguments: Mapping[str, Any] | None = None) -> UDF:
     for part in qualname.split("."):
         if not hasattr(value, part):
             there = closest(part, vars(value))
-            raise InvalidArgumentError(f"{module!r} has no {qualname!r}{there}; pass the function: udf=…")
+            raise InvalidArgumentError(f"{module!r} has no {qualname!r}; pass the function: udf=…{there}")
         value = getattr(value, part)
     if isinstance(value, UDFClass) and arguments is not None:
         return value(**arguments)

@@ -112,18 +112,25 @@ class Pipeline:
             A picture does not decode.
         """
         block, index = portion.rows()
-        with self._meter.timed("decode_s"):
-            cells, ids = self._cells(block, index, portion.positions, named=self._names_rows)
+        cells, ids = self._cells(block, index, portion.positions, named=self._names_rows)
         marks = {"_is_pad": portion.positions >= self._plan.num_rows} if mark_pads else {}
-        if not self.by_row:
-            return self._by_column(cells, ids, portion.positions) | self._wrapped(marks)
-        rows, bad = self._rows(cells, ids, portion.positions)
+        if self.by_row:
+            return self._arrays.handed_out(self._of_rows(cells, ids, portion.positions, marks))
+        return self._arrays.handed_out(self._by_column(cells, ids, portion.positions) | self._wrapped(marks))
+
+    def _of_rows(
+        self,
+        cells: dict[str, Any],
+        ids: npt.NDArray[np.uint64],
+        positions: npt.NDArray[np.int64],
+        marks: dict[str, npt.NDArray[np.bool_]],
+    ) -> Any:
+        rows, bad = self._rows(cells, ids, positions)
         if self._options.on_bad_rows == "mask":
             marks["_is_bad"] = bad
-        if self._options.collate_fn is not None:
-            marked = [{**row, **{key: mark[i] for key, mark in marks.items()}} for i, row in enumerate(rows)]
-            return self._options.collate_fn(marked)
         with self._meter.timed("decode_s"):
+            if self._options.collate_fn is not None:
+                return self._options.collate_fn(_marked(rows, marks) if marks else rows)
             return collate(rows, self._arrays, ids, self._ragged - self._changed) | self._wrapped(marks)
 
     def rows(self, portion: Portion) -> list[Mapping[str, Any]]:
@@ -144,13 +151,18 @@ class Pipeline:
             cells = {column.name: self._gathered(column, block, index) for column in self._columns}
             return cells, block.row_ids[index] if named else _NO_IDS
         data = block.columns[self._columns[0].name]
-        cells = self._documents.cells(data, _numbers(index), block.row_ids, positions)
+        with self._meter.timed("decode_s"):
+            cells = self._documents.cells(data, _numbers(index), block.row_ids, positions)
         return cells, cells[DOCUMENTS][:, 0].astype(np.uint64)
 
     def _gathered(self, column: Column, block: RowBlock, index: Index) -> Any:
         data = block.columns[column.name]
         if isinstance(data, reads.Located):
             return self._read(data, _numbers(index))
+        with self._meter.timed("decode_s"):
+            return self._taken(column, data, index, block)
+
+    def _taken(self, column: Column, data: Any, index: Index, block: RowBlock) -> Any:
         try:
             return gather(column, data, index, block.row_ids)
         except DataError:
@@ -164,10 +176,10 @@ class Pipeline:
                 cells.append(error)
         return cells
 
-    def _read(self, located: reads.Located, index: npt.NDArray[np.int64]) -> list[bytes]:
+    def _read(self, located: reads.Located, index: npt.NDArray[np.int64]) -> list[bytes] | list[str]:
         with self._meter.timed("read_s"):
             values = located.values(index)
-        self._meter.add(nbytes_read=sum(map(len, values)))
+        self._meter.add(nbytes_read=int(located.lengths[index].sum()))
         return values
 
     def _by_column(
@@ -234,16 +246,14 @@ class Pipeline:
             key: self._arrays.wrap(value) if isinstance(value, np.ndarray) else value for key, value in arrays.items()
         }
 
-    def _transformed(self, row: dict[str, Any], position: int) -> Mapping[str, Any]:
+    def _transformed(self, row: dict[str, Any], position: int) -> Any:
         transform = self._options.transform
         assert transform is not None
         extra = {"rng": self._rng(_FOR_TRANSFORMS, position)} if self._wants_rng else {}
+        given = {name: row[name] for name in self._ragged}  # the transform may change the row itself
         result = transform(row, **extra)
-        if not hasattr(result, "keys"):
-            raise InvalidArgumentError(
-                f"the transform returned {type(result).__name__}; return the row, a mapping of names to values"
-            )
-        self._changed |= {name for name in self._ragged if result.get(name) is not row[name]}
+        if hasattr(result, "keys"):
+            self._changed |= {name for name, value in given.items() if result.get(name) is not value}
         return result
 
     def _rng(self, purpose: int, position: int) -> np.random.Generator:
@@ -287,6 +297,17 @@ class Pipeline:
             if not isinstance(row, _Bad):
                 return row
         raise bad.error
+
+
+def _marked(rows: Sequence[Any], marks: Mapping[str, npt.NDArray[np.bool_]]) -> list[dict[str, Any]]:
+    """Put marks beside the names of rows, for a collate_fn of the user's."""
+    for row in rows:
+        if not hasattr(row, "keys"):
+            raise InvalidArgumentError(
+                f"the transform returned {type(row).__name__}, which has no place for {' and '.join(marks)}; return "
+                "a mapping of names to values, or choose another on_bad_rows and drop_last"
+            )
+    return [{**row, **{key: mark[i] for key, mark in marks.items()}} for i, row in enumerate(rows)]
 
 
 def _numbers(index: Index) -> npt.NDArray[np.int64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, count
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -132,14 +132,17 @@ class Reader:
         self._locates = not together and any(c.form in _GIVEN_ONE_BY_ONE for c in columns if c.name in self._stored)
 
     def read(self, batches: Batches) -> RowBlock:
-        """Read the rows of some batches in one go, each once.
+        """Read the rows of some batches in one go, each once, all of their values.
 
         Raises
         ------
         RowNotFoundError
             A row is not in this version.
         """
-        return self._read(self._looked_up(batches), sum(map(len, batches)))
+        block = self._read(self._looked_up(batches), sum(map(len, batches)))
+        located = {name: cells for name, cells in block.columns.items() if isinstance(cells, reads.Located)}
+        self._meter.add(nbytes_read=sum(where.nbytes for where in located.values()))
+        return replace(block, columns=block.columns | {name: where.array() for name, where in located.items()})
 
     def _looked_up(self, batches: Batches) -> list[Rows]:
         with self._meter.timed("read_s"):
@@ -159,7 +162,7 @@ class Reader:
         self, asked: Sequence[Rows]
     ) -> tuple[RowIds, pa.Table, dict[str, reads.Located], npt.NDArray[np.int64] | None]:
         if isinstance(asked[0], range):
-            return (*reads.stretch(self._snapshot, asked[0].start, sum(map(len, asked)), self._stored), {}, None)
+            return (*reads.stretch(self._snapshot, asked[0].start, sum(map(len, asked)), self._stored), None)
         row_ids, order = _sorted(np.concatenate(asked))
         return (row_ids, *self._taken(row_ids), order)
 

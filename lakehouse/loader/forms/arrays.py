@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
-from lakehouse.loader.forms.room import room_for
+from lakehouse._optional import require
+from lakehouse.loader.forms.numpy import NumpyArrays
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     import numpy.typing as npt
 
-__all__ = ["Arrays", "NumpyArrays", "arrays_of_this_installation"]
+__all__ = ["Arrays", "arrays_of_this_installation"]
+
+_logger = logging.getLogger("lakehouse")
 
 
 class Arrays(Protocol):
@@ -22,11 +25,15 @@ class Arrays(Protocol):
 
     name: str
 
+    @property
+    def is_page_locked(self) -> bool:
+        """Whether batches are handed out in memory that an accelerator copies from by itself."""
+
     def wrap(self, array: npt.NDArray[Any]) -> Any:
         """Hand out an array without a copy."""
 
     def is_array(self, value: Any) -> bool:
-        """Whether a transform's value can be stacked."""
+        """Whether a transform's value can be stacked: an array of numbers."""
 
     def stack(self, values: Sequence[Any]) -> Any:
         """Put arrays of one shape on a new first axis."""
@@ -34,35 +41,29 @@ class Arrays(Protocol):
     def join(self, values: Sequence[Any], order: npt.NDArray[np.int64]) -> Any:
         """Put arrays one behind the other, and the rows of it all in an order."""
 
-
-class NumpyArrays:
-    """NumPy arrays as they are."""
-
-    name = "numpy"
-
-    def wrap(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return the array."""
-        return array
-
-    def is_array(self, value: Any) -> bool:
-        """Whether it is an array."""
-        return isinstance(value, np.ndarray)
-
-    def stack(self, values: Sequence[Any]) -> npt.NDArray[Any]:
-        """Stack arrays of one shape."""
-        if any(type(value) is not np.ndarray or value.dtype != values[0].dtype for value in values):
-            return np.stack(values)
-        return np.stack(values, out=room_for(values[0], len(values)))
-
-    def join(self, values: Sequence[Any], order: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        """Put arrays one behind the other, and the rows of it all in an order."""
-        return np.concatenate(values)[order]
+    def handed_out(self, batch: Any) -> Any:
+        """Give a batch as it is handed out, page-locked if that was asked for."""
 
 
-def arrays_of_this_installation() -> Arrays:
-    """Choose torch where it is installed; it is looked for, not imported."""
-    if find_spec("torch") is None:
+def arrays_of_this_installation(*, pin_memory: bool = False) -> Arrays:
+    """Choose torch where it is installed; it is looked for, not imported unless memory is to be page-locked.
+
+    Raises
+    ------
+    MissingDependencyError
+        That is asked for, and torch is not installed.
+    """
+    if find_spec("torch") is None and not pin_memory:
         return NumpyArrays()
     from lakehouse.loader.forms.torch import TorchArrays
 
-    return TorchArrays()
+    if pin_memory and not _has_accelerator():
+        _logger.warning("pin_memory=True does nothing here: torch finds no accelerator that copies from such memory")
+        pin_memory = False
+    return TorchArrays(is_page_locked=pin_memory)
+
+
+def _has_accelerator() -> bool:
+    accelerator = require("torch", "pin_memory=True").accelerator
+    # For MPS torch cannot lock memory, 2.13.
+    return bool(accelerator.is_available() and accelerator.current_accelerator().type != "mps")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lakehouse.errors import DataError
+from lakehouse.errors import DataError, InvalidArgumentError
+from lakehouse.loader.forms.numpy import is_numeric
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -39,9 +40,12 @@ def collate(
 
     Raises
     ------
+    InvalidArgumentError
+        A transform gave something else than a row.
     DataError
         Rows have different keys, or arrays of one key have different shapes.
     """
+    _check_rows(rows)
     keys = list(rows[0])
     for row, row_id in zip(rows, row_ids, strict=True):
         if row.keys() != rows[0].keys():
@@ -53,9 +57,19 @@ def collate(
     return {key: v if key in lists else _together(key, v, arrays, row_ids) for key, v in columns.items()}
 
 
+def _check_rows(rows: Sequence[Any]) -> None:
+    for row in rows:
+        if not hasattr(row, "keys"):
+            raise InvalidArgumentError(
+                f"the transform returned {type(row).__name__}; return the row, a mapping of names to values, or pass "
+                "collate_fn=…, which may put together anything"
+            )
+
+
 def _together(key: str, values: list[Any], arrays: Arrays, row_ids: npt.NDArray[np.uint64]) -> Any:
     if all(isinstance(value, bool | int | float | np.generic) for value in values):
-        return arrays.wrap(np.asarray(values))
+        array = np.asarray(values)
+        return arrays.wrap(array) if is_numeric(array) else values
     if not all(arrays.is_array(value) for value in values):
         return values
     for i, value in enumerate(values):

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
 
 from lakehouse import types
-from lakehouse.errors import DataError, InvalidArgumentError, SchemaError
+from lakehouse.errors import DataError, SchemaError
 from lakehouse.loader.forms.clips import Clip
 from lakehouse.loader.forms.sizes import Pad, Resize
+from lakehouse.values import python_value, python_values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     import numpy.typing as npt
 
@@ -27,7 +28,6 @@ __all__ = [
     "Column",
     "Form",
     "Index",
-    "check_decode",
     "column_of",
     "dense",
     "dense_nbytes",
@@ -82,28 +82,6 @@ class Column:
         clips, padded = isinstance(self.decode, Clip), isinstance(getattr(self.decode, "size", self.decode), Pad)
         beside = ([f"{self.name}_size"] if padded else []) + ([f"{self.name}_pts_s"] if clips else [])
         return (self.name, *beside)
-
-
-def check_decode(columns: Iterable[Column], decode: Mapping[str, Size | Clip | None]) -> None:
-    """Refuse to decode what is not read, and columns whose names meet in a batch.
-
-    Raises
-    ------
-    InvalidArgumentError
-        Naming them.
-    """
-    columns = list(columns)
-    names = [column.name for column in columns]
-    for name in decode:
-        if name not in names:
-            raise InvalidArgumentError(f"decode names {name!r}, and the columns read are {', '.join(names)}")
-    for column in columns:
-        for key in column.keys[1:]:
-            if key in names:
-                raise InvalidArgumentError(
-                    f"decode={{{column.name!r}: …}} gives {key!r} beside it, which is a column of its own; leave that "
-                    "out of columns=[…]"
-                )
 
 
 def column_of(field: pa.Field, decode: Size | Clip | None = None, *, raw: bool = False) -> Column:
@@ -235,8 +213,8 @@ def gather(
     match column.form:
         case Form.VALUES:
             if data.nbytes > _WIDE_NBYTES * len(data):  # one by one: `take` would copy them once more
-                return [data[i].as_py() for i in _each(index)]
-            return cast("list[Any]", taken(data, index).to_pylist())
+                return [python_value(data[i]) for i in _each(index)]
+            return python_values(taken(data, index))
         case Form.IMAGES | Form.CLIPS:
             cells = (data[i] for i in _each(index))
             return [None if isinstance(cell, pa.Scalar) and not cell.is_valid else cell for cell in cells]
@@ -305,6 +283,6 @@ def _refuse_nulls(column: Column, rows: pa.Array, index: Index, row_ids: npt.NDA
     if not whole.any():
         what, hint = "holds a NULL", "mend the row, or leave it out with where=…"
     raise DataError(
-        f"column {name!r} {what} in row id {row_ids[index][first]}, and a tensor has no NULL; {hint}, or pass "
-        "on_bad_rows='substitute' or 'mask'"
+        f"column {name!r} {what} in row id {row_ids[index][first]}, and a tensor has no NULL; {hint}, pass "
+        "on_bad_rows='substitute' or 'mask', or read other columns with columns=[…]"
     )

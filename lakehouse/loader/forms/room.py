@@ -36,6 +36,6 @@ def room(shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
 
 def room_for(first: npt.NDArray[Any], num_rows: int) -> npt.NDArray[Any]:
     """Make an array for many of the first one's shape, each lying in memory as it does."""
-    axes = np.argsort([-stride for stride in first.strides], kind="stable")
-    made = room((num_rows, *(first.shape[axis] for axis in axes)), first.dtype)
+    axes = np.argsort([-abs(stride) for stride in first.strides], kind="stable")  # below 0 where it was flipped
+    made = room((num_rows, *(first.shape[axis] for axis in axes)), first.dtype.newbyteorder("="))
     return made.transpose(0, *(np.argsort(axes) + 1))

@@ -38,17 +38,29 @@ class Blocks:
         Consecutive rows of a block.
     num_taken
         How many of them stand in one batch; divides both `num_rows` and the global batch size.
+
+    Raises
+    ------
+    InvalidArgumentError
+        One of them is no whole number of 1 or more.
     """
 
     num_rows: int
     num_taken: int
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if type(value) is not int or value < 1:
+                raise InvalidArgumentError(f"{name} of a block is {value!r}; it is a whole number, 1 or more")
 
-def fitting(global_batch_size: int, row_nbytes: float, memory_nbytes: int, read_nbytes: int) -> Blocks:
+
+def fitting(num_rows: int, global_batch_size: int, row_nbytes: float, memory_nbytes: int, read_nbytes: int) -> Blocks:
     """Choose blocks that are worth a read, and mix as many at once as the memory holds.
 
     Parameters
     ----------
+    num_rows
+        Rows in all. What holds all of them needs to hold no more, however large a batch is.
     global_batch_size
         Rows of a batch over all ranks.
     row_nbytes
@@ -61,15 +73,18 @@ def fitting(global_batch_size: int, row_nbytes: float, memory_nbytes: int, read_
     Raises
     ------
     InvalidArgumentError
-        The memory does not hold the batches under way.
+        The memory holds neither the batches under way nor all rows.
     """
     batch_nbytes = global_batch_size * row_nbytes
     generation = int(memory_nbytes // (HELD * batch_nbytes))  # batches, at most
+    if not generation and num_rows * row_nbytes <= memory_nbytes:
+        return Blocks(max(num_rows, 1), 1)
     if not generation:
+        needed = int(min(HELD * batch_nbytes, num_rows * row_nbytes)) + 1
         raise InvalidArgumentError(
-            f"a shuffle_memory of {memory_nbytes:,} bytes does not hold {HELD} global batches of {global_batch_size:,} "
-            f"rows of {row_nbytes:,.0f} bytes; give it {int(HELD * batch_nbytes) + 1:,} bytes or more, or take smaller "
-            "batches"
+            f"a shuffle_memory of {memory_nbytes:,} bytes holds neither {HELD} global batches of {global_batch_size:,} "
+            f"rows of {row_nbytes:,.0f} bytes nor all {num_rows:,} rows; give it {needed:,} bytes or more, or take "
+            "smaller batches"
         )
     wanted = max(1, round(read_nbytes / row_nbytes))
     least = min(_MIXED, global_batch_size)

@@ -171,29 +171,47 @@ def _read_together(table: pa.Table, carried: Mapping[str, Carried]) -> list[_Tog
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """Values of some row ids, each read once, and the place of each id among them."""
+    """Values of some row ids, each read once, and the place of each id among them; None where that is its own."""
 
+    num_rows: int
     read: pa.Table | None
-    places: pa.Array
+    places: pa.Array | None
 
     @classmethod
     def of(cls, together: _Together, max_media_nbytes: int) -> _Rows:
         unique = together.ids.drop_null().unique().sort()
         if len(unique) == 0:
-            return cls(None, together.ids)
+            return cls(len(together.ids), None, None)
         snapshot = next(iter(together.sources.values())).snapshot
         columns = list(dict.fromkeys(source.column for source in together.sources.values()))
         read = _read(snapshot, np.asarray(unique), columns, max_media_nbytes)
-        return cls(read, pc.index_in(together.ids, value_set=unique))
+        if unique.equals(together.ids):
+            return cls(
+                len(unique), read, None
+            )  # as they are: whole tables are asked for, and each copy holds them once more
+        return cls(len(together.ids), read.combine_chunks(), pc.index_in(together.ids, value_set=unique))
 
     def values(self, source: Carried, left: int) -> pa.ChunkedArray:
         """Return a column in the order of the result."""
         if self.read is None:
-            return pa.chunked_array([pa.nulls(len(self.places), source.field.type)])
-        values = self.read[source.column].combine_chunks()
+            return pa.chunked_array([pa.nulls(self.num_rows, source.field.type)])
+        values = self.read[source.column]
         if types.is_bytes_media(source.field):
-            _check_nbytes(source, values, self.places, left)
-        return pa.chunked_array([values.take(self.places).cast(source.field.type)])
+            self._check_nbytes(source, values, left)
+        ordered = values if self.places is None else values.take(self.places)
+        return ordered.cast(source.field.type)
+
+    def _check_nbytes(self, source: Carried, values: pa.ChunkedArray, left: int) -> None:
+        """Refuse what is read once and held often: an image joined to many rows."""
+        lengths = pc.binary_length(values)
+        lengths = lengths if self.places is None else lengths.take(self.places)
+        nbytes = int(pc.sum(lengths).as_py() or 0)
+        if nbytes > left:
+            other = "raise the limit" if self.num_rows == 1 else "stream with batches()"
+            raise ResourceLimitError(
+                f"the result holds {format_nbytes(nbytes)} of {source.column!r}, over what is left of "
+                f"max_media_nbytes ({format_nbytes(left)}); leave the column out, or {other}"
+            )
 
 
 def _read(snapshot: Snapshot, ids: npt.NDArray[np.uint64], columns: list[str], max_media_nbytes: int) -> pa.Table:
@@ -207,14 +225,3 @@ def _read(snapshot: Snapshot, ids: npt.NDArray[np.uint64], columns: list[str], m
         for start in range(0, len(ids), rows)
     ]
     return pa.concat_tables(pieces)
-
-
-def _check_nbytes(source: Carried, values: pa.Array, places: pa.Array, left: int) -> None:
-    """Refuse what is read once and held often: an image joined to many rows."""
-    nbytes = int(pc.sum(pc.binary_length(values).take(places)).as_py() or 0)
-    if nbytes > left:
-        other = "raise the limit" if len(places) == 1 else "stream with batches()"
-        raise ResourceLimitError(
-            f"the result holds {format_nbytes(nbytes)} of {source.column!r}, over what is left of max_media_nbytes "
-            f"({format_nbytes(left)}); leave the column out, or {other}"
-        )

@@ -119,9 +119,9 @@ class SnapshotDataset:
 
     @cached_property
     def comparable(self) -> pa.Schema:
-        """The columns that Lance can compare, as it has them."""
-        fields = [field for field in self.snapshot.schema if field.name not in self._carried]
-        return pa.schema([*_IDS, *fields])
+        """The columns that Lance can compare, as it has them; of media it has descriptors, or would read all bytes."""
+        fields = (field for field in self.snapshot.schema if not types.is_bytes_media(field))
+        return pa.schema([*_IDS, *(field for field in fields if field.name not in self._carried)])
 
     @property
     def num_rows(self) -> int:

@@ -72,8 +72,8 @@ class Tables:
         Lists the lake's tables.
     handed
         What the caller hands in, by name; it goes before the lake's tables.
-    types
-        Gives DuckDB's names of the types of a schema's columns.
+    described
+        Gives DuckDB's names of a schema's columns and of their types.
     resident
         Holds columns between statements; None means nothing is held.
     """
@@ -84,13 +84,13 @@ class Tables:
         resolve: Callable[[TableName], Snapshot],
         names: Callable[[], list[str]],
         handed: Mapping[str, Any],
-        types: Callable[[pa.Schema], list[str]],
+        described: Callable[[pa.Schema], list[tuple[str, str]]],
         resident: Resident | None = None,
     ) -> None:
         self._prefix = prefix
         self._resolve = resolve
         self._names = names
-        self._types = types
+        self._described = described
         self._resident = resident
         if not isinstance(handed, Mapping) or not all(isinstance(name, str) for name in handed):
             raise InvalidArgumentError(f"tables= is a {type(handed).__name__}; give names too: tables={{'name': …}}")
@@ -169,6 +169,9 @@ class Tables:
             if named:
                 shown[id(node)] = alias
         slots.hide_row_ids(nodes, shown, named)
+        for schema in self.schemas().values():
+            if len({name.casefold() for name in schema.names}) < len(schema.names):
+                planner.check_case(nodes, schema.names, [name for name, _ in self._described(schema)])
 
     @property
     def places(self) -> Mapping[str, Place]:
@@ -283,7 +286,7 @@ class Tables:
     def _slot_of(self, view: str) -> str:
         snapshots = [self._snapshot(planner.TableName(name)) for name in sorted(self._names())]
         slot = self._new_slot()
-        self._plain[slot] = catalog.describe(view, snapshots, self._types)
+        self._plain[slot] = catalog.describe(view, snapshots, self._described)
         return slot
 
     def _slot_of_names(self) -> str:

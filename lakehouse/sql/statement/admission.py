@@ -26,8 +26,9 @@ _QUERIES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE",
 # Table functions that compute from their arguments alone. All others are refused: of DuckDB 2.0's 130 most read
 # files, settings, secrets or logs, and the next release may add some.
 _TABLE_FUNCTIONS = frozenset({"generate_series", "json_each", "json_tree", "range", "repeat", "repeat_row", "unnest"})
-# Scalar functions that read the sandbox's own settings or write outside the result; matched by the last name.
-_SCALARS = frozenset({"current_setting", "currval", "getenv", "nextval", "setval", "write_log"})
+# Scalar functions that read the sandbox's own settings, plan SQL that nobody checked, or write outside the result;
+# matched by the last name.
+_SCALARS = frozenset({"current_setting", "currval", "getenv", "json_serialize_plan", "nextval", "setval", "write_log"})
 _INTERNAL = ("__internal", "lake_fetch_")  # DuckDB's own copy functions, and ours of `lakehouse.sql.fetching`
 
 _HIDDEN_SQL = "its argument is SQL that cannot be checked; write the statement itself"
@@ -62,7 +63,7 @@ _INSTEAD = {
     "DETACH": _OUTSIDE,
     "DROP": "use lake.drop_table(name), t.drop_columns([…]) or t.drop_index(name)",
     "EXECUTE": _VALUES,
-    "EXPLAIN": "use lake.sql(…).explain()",
+    "EXPLAIN": "use lake.sql(…).explain(), or .explain in lakehouse sql",
     "EXPORT": "use lake.sql(…).write_parquet(path), a table at a time",
     "IMPORT": "use lake.create_table(name, data=lh.read_parquet(…))",
     "INSERT": "use lake.open_table(name).add(lake.sql(…))",
@@ -139,7 +140,8 @@ def refusal(cursor: duckdb.DuckDBPyConnection, text: str, message: str) -> Query
     except ValueError:  # a statement whose type duckdb's Python package does not know
         kinds = words[:1]
     except duckdb.Error as error:
-        return QueryError(f"the SQL does not parse: {clean(without_settings(str(error)))}{_advice(text.lower())}")
+        said = clean(without_settings(str(error)))
+        return QueryError(f"the SQL does not parse: {said}{_advice(text.lower(), said)}")
     other = [kind for kind in kinds if kind != "SELECT"]
     if not other or other[0] == "MULTI":
         return QueryError(f"{_PIVOT} ({message})")
@@ -149,7 +151,7 @@ def refusal(cursor: duckdb.DuckDBPyConnection, text: str, message: str) -> Query
     return QueryError(f"SQL here only reads; {' '.join(named)} is refused: {instead}")
 
 
-_SETTINGS = re.compile(r"""(?:,? or|\.? Use) "?SET [a-z_]+.*?(?:\.(?=\s|$)|$)""")
+_SETTINGS = re.compile(r"""(?:,? or|\.?\sUse) "?SET [a-z_]+.*?(?:\.(?=\s|$)|$)""")
 
 
 def without_settings(message: str) -> str:
@@ -157,7 +159,9 @@ def without_settings(message: str) -> str:
     return _SETTINGS.sub("", message)
 
 
-def _advice(text: str) -> str:
+def _advice(text: str, message: str) -> str:
+    if 'near "@"' in message:
+        return '\nA branch stands in double quotes, as in FROM "pets@exp"'
     if " at (" not in text:
         return ""
     if any(name in text for name in SEARCHES):

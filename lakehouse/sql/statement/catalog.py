@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lakehouse.errors import QueryError, closest
-from lakehouse.sql.statement.dtypes import as_seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -66,11 +65,15 @@ def views(nodes: Iterable[Node]) -> list[tuple[Node, str]]:
                 f"{SCHEMA}.{path[-1]} is not there; a lake has {SCHEMA}.tables and {SCHEMA}.columns"
                 f"{closest(path[-1], ['tables', 'columns'])}"
             )
+        if node["at_clause"] is not None:
+            raise QueryError(f"{SCHEMA}.{path[-1]} has no versions; write AT behind a table of the lake")
         found.append((node, path[-1]))
     return found
 
 
-def describe(view: str, snapshots: Iterable[Snapshot], types: Callable[[pa.Schema], list[str]]) -> pa.Table:
+def describe(
+    view: str, snapshots: Iterable[Snapshot], described: Callable[[pa.Schema], list[tuple[str, str]]]
+) -> pa.Table:
     """Return a view's rows.
 
     Parameters
@@ -79,8 +82,8 @@ def describe(view: str, snapshots: Iterable[Snapshot], types: Callable[[pa.Schem
         ``tables``, ``columns``, or `ALL_TABLES`.
     snapshots
         The newest version of each table.
-    types
-        Gives DuckDB's names of the types of a schema's columns.
+    described
+        Gives DuckDB's names of a schema's columns and of their types.
     """
     rows: list[dict[str, Any]] = []
     for snapshot in snapshots:
@@ -88,20 +91,21 @@ def describe(view: str, snapshots: Iterable[Snapshot], types: Callable[[pa.Schem
         if view == "tables":
             rows.append({**place, "table_type": "BASE TABLE"})
             continue
-        names, kinds = snapshot.schema.names, types(as_seen(snapshot.schema))
+        columns = described(snapshot.schema)
         if view == ALL_TABLES:
             place = {"database": _CATALOG, "schema": _SCHEMA, "name": snapshot.name}
+            names, kinds = zip(*columns, strict=True)
             rows.append({**place, "column_names": names, "column_types": kinds, "temporary": False})
             continue
         rows += [
             {
                 **place,
-                "column_name": field.name,
+                "column_name": name,
                 "ordinal_position": at,
                 "is_nullable": "YES" if field.nullable else "NO",
                 "data_type": kind,
             }
-            for at, (field, kind) in enumerate(zip(snapshot.schema, kinds, strict=True), 1)
+            for at, (field, (name, kind)) in enumerate(zip(snapshot.schema, columns, strict=True), 1)
         ]
     schema = {"tables": _TABLES, "columns": _COLUMNS, ALL_TABLES: _EXPANDED}[view]
     return pa.Table.from_pylist(rows, schema=schema)

@@ -21,16 +21,26 @@ large_list                               a list                      list
 JSON                                     VARCHAR                     string
 a dictionary inside of a list or struct  as its values               of its values
 =======================================  ==========================  =============================================
+
+Of what SQL computes, a TIME WITH TIME ZONE comes back without its zone *, a UUID as text; what is `unheld` is refused.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pyarrow as pa
 from pyarrow import types as pt
 
-__all__ = ["as_seen", "duckdb_type"]
+if TYPE_CHECKING:
+    from duckdb.sqltypes import DuckDBPyType
+
+__all__ = ["as_seen", "duckdb_type", "unheld"]
 
 _DUCKDB_DIGITS = 38
+# DuckDB 2.0 hands over their bytes, which are others in Arrow: 2**128 - 1 as -1, 1::VARIANT as a struct.
+_UNHELD = frozenset({"bignum", "bit", "uhugeint", "variant"})
+_NESTED = frozenset({"array", "list", "map", "struct", "union"})
 
 
 def duckdb_type(data_type: pa.DataType) -> pa.DataType:
@@ -43,6 +53,16 @@ def duckdb_type(data_type: pa.DataType) -> pa.DataType:
 def as_seen(schema: pa.Schema) -> pa.Schema:
     """Return the columns in types that DuckDB knows."""
     return pa.schema([field.with_type(duckdb_type(field.type)) for field in schema])
+
+
+def unheld(kind: DuckDBPyType) -> str | None:
+    """Return the type, of those in one of DuckDB's, that Arrow has none for; None where there is no such."""
+    if kind.id in _UNHELD:
+        return str(kind)
+    for _, child in kind.children if kind.id in _NESTED else ():
+        if not isinstance(child, int | list) and (found := unheld(child)):  # beside its type an array has its size
+            return found
+    return None
 
 
 def _plain(data_type: pa.DataType) -> pa.DataType:

@@ -79,6 +79,8 @@ def tree(flattened: bytes) -> Node:
 
 
 def _checked(cursor: duckdb.DuckDBPyConnection, text: str, reserved: str) -> bytes:
+    if "\0" in text:  # DuckDB 2.0 serialises a text up to its first one: 'a\0b' would be 'a'
+        raise QueryError("the statement holds a zero byte; hand the value that has it in as a parameter, or use chr(0)")
     with translated("reading the SQL"):
         (answer,) = cursor.execute("SELECT json_serialize_sql(?)", [text]).fetchall()[0]
     parsed = json.loads(answer)

@@ -17,13 +17,14 @@ from lakehouse.sql.statement.slots import ROW_IDS, base_table, select_all
 from lakehouse.sql.statement.syntax import column_refs, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from lakehouse.sql.statement.syntax import Node
 
 __all__ = [
     "Reference",
     "TableName",
+    "check_case",
     "named_row_ids",
     "references",
     "show_tables",
@@ -118,6 +119,8 @@ def _references(value: Any, names: frozenset[str], found: list[Reference], *, sh
         *schema, name = (part.casefold() for part in value["qualified_name"]["path"])
         if tuple(schema) in SCHEMAS or (not schema and name not in names):
             found.append(Reference.of(value, shows_row_ids=shows))
+        elif value["at_clause"] is not None:
+            raise QueryError(f"{'.'.join([*schema, name])} has no versions; write AT behind a table of the lake")
         return
     if kind == "RECURSIVE_CTE_NODE":
         names |= {value["cte_name"].casefold()}
@@ -186,7 +189,10 @@ def _check_schema(path: list[str]) -> None:
         raise QueryError(f"{'.'.join(path)}: a lake has one schema, {'.'.join(LAKE)}; leave it out, or write that")
 
 
-_AT = {"VERSION": "a version is a number or a tag's name", "TIMESTAMP": "write a time, as in '2026-01-31 12:00:00'"}
+_AT: Mapping[str, tuple[Any, str]] = {
+    "VERSION": (int | str, "a version is a number or a tag's name"),
+    "TIMESTAMP": (dt.datetime, "write a time, as in '2026-01-31 12:00:00'"),
+}
 
 
 def table_name(reference: Reference, compute: Callable[[Node], Any]) -> TableName:
@@ -209,8 +215,9 @@ def table_name(reference: Reference, compute: Callable[[Node], Any]) -> TableNam
     if reference.at is not None:
         unit, value = reference.at["unit"], compute(reference.at["expr"])
         version = _moment(value) if unit == "TIMESTAMP" else value
-        if isinstance(version, bool) or not isinstance(version, int | str | dt.datetime):
-            raise QueryError(f"AT ({unit} => {value!r}): {_AT[unit]}")
+        kinds, advice = _AT[unit]
+        if isinstance(version, bool) or not isinstance(version, kinds):
+            raise QueryError(f"AT ({unit} => {value!r}): {advice}")
     return TableName(name, version, branch if at else None)
 
 
@@ -251,3 +258,25 @@ def show_tables(nodes: list[Node]) -> list[tuple[Node, bool]]:
 def named_row_ids(nodes: list[Node]) -> frozenset[str]:
     """Return those of ``_rowid`` and its like that a statement names as columns."""
     return frozenset(parts[-1].casefold() for parts in column_refs(nodes)).intersection(ROW_IDS)
+
+
+def check_case(nodes: list[Node], stored: list[str], seen: list[str]) -> None:
+    """Refuse names of columns that SQL, which knows no case, takes for others.
+
+    Parameters
+    ----------
+    nodes
+        The statement's nodes.
+    stored
+        The columns of a table.
+    seen
+        What they are called in SQL: of ``x`` and ``X`` the second is ``X_1``.
+
+    Raises
+    ------
+    QueryError
+        It names such a column as it is stored.
+    """
+    others = {name: other for name, other in zip(stored, seen, strict=True) if name not in seen}
+    for name in (part for parts in column_refs(nodes) for part in parts if part in others):
+        raise QueryError(f"SQL knows no case, and so {name!r} would be another column; write {others[name]!r}")

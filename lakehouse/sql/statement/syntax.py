@@ -105,6 +105,8 @@ def bound_values(nodes: Iterable[Node], params: Mapping[str, Any] | Sequence[Any
 
 def _plain(value: Any) -> Any:
     """NumPy's and Arrow's scalars and arrays as Python's: DuckDB 2.0 refuses the first, or guesses their type."""
+    if isinstance(value, memoryview):  # whose list would be one of numbers
+        return value.tobytes()
     for method in ("tolist", "as_py", "to_pylist"):
         if hasattr(value, method):
             return getattr(value, method)()

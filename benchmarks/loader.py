@@ -90,7 +90,7 @@ class Loading:
     def prepare(self, arm: str, case: str) -> None:
         reader, rows = READERS[arm], self._rows(case)
         rows.make_pool()
-        own = [Path(inspect.getfile(reader)), Path(loader_rows.__file__)]
+        own = [Path(inspect.getfile(reader.build)), Path(loader_rows.__file__)]  # arms that share a layout inherit it
         sources = own + (sorted((REPOSITORY / "lakehouse").rglob("*.py")) if reader.arm.role == "ours" else [])
         built_once(self._folder(arm, rows), lambda folder: self._run(arm, case, "build", folder, seed=0), sources)
 

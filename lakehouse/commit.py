@@ -133,8 +133,6 @@ def retrying(
     attempt: Callable[[Any], T],
     asked: str,
     budget: Budget = Budget(),
-    *,
-    properties: Mapping[str, str] | None = None,
 ) -> T:
     """Run `attempt` on the newest version until no other commit gets in between.
 
@@ -148,8 +146,6 @@ def retrying(
         What is being done, for messages.
     budget
         How long to try.
-    properties
-        Kept in the mark, beside who and what.
 
     Raises
     ------
@@ -162,7 +158,7 @@ def retrying(
             dataset = before.checkout_version(before.version)
             with marks.announced(table, int(before.version)):
                 done = attempt(dataset)
-                if dataset.version == before.version or _left_mark(table, before, dataset, signed(asked, properties)):
+                if dataset.version == before.version or _left_mark(table, before, dataset, signed(asked)):
                     return done
         except LakehouseError:
             raise

@@ -80,7 +80,7 @@ def _column(array: pa.Array, field: pa.Field) -> tuple[pa.Array, list[tuple[int,
         cast, bad = _cast(array, field)
     except pa.ArrowInvalid:
         cast, bad = _cast_row_by_row(array, field)
-    except pa.ArrowNotImplementedError as error:
+    except (pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise SchemaError(
             f"column {field.name!r} is {array.type} in the data and {field.type} in the table; convert it first"
         ) from error
@@ -134,7 +134,8 @@ def _cast_row_by_row(array: pa.Array, field: pa.Field) -> tuple[pa.Array, list[t
     parts, bad = [], []
     for position in range(len(array)):
         try:
-            part, reasons = _cast(array.slice(position, 1), field)
+            # Not a slice: of lists Arrow casts the items of all rows.
+            part, reasons = _cast(array.take(pa.array([position])), field)
         except pa.ArrowInvalid as error:
             part, reasons = pa.nulls(1, field.type), [(0, f"{field.name!r}: {error}")]
         parts.append(part)

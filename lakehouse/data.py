@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import pyarrow as pa
+from pyarrow import types as pt
 
 from lakehouse.errors import InvalidArgumentError, SchemaError, translated
 
@@ -123,24 +124,35 @@ def _stream_of(data: Any) -> tuple[int | None, pa.RecordBatchReader]:
 def _from_iterable(data: Iterable[Any], schema: pa.Schema | None) -> PlainData:
     num_rows = len(data) if isinstance(data, list) else None
     items = iter(data)
-    first = next(items, None)
-    if first is None:
+    head = list(itertools.islice(items, 1))
+    if not head:
         return PlainData(schema if schema is not None else pa.schema([]), [], 0)
-    items = itertools.chain([first], items)
+    first, items = head[0], itertools.chain(head, items)
     if isinstance(first, pa.RecordBatch | pa.Table):
         return PlainData(first.schema, (batch for table in items for batch in _batches_of(table)), None)
-    if not isinstance(first, Mapping):
-        raise InvalidArgumentError(
-            f"the first item is a {type(first).__name__}; rows are dictionaries, record batches or tables"
-        )
+    items = map(_checked_row, items)
     head = list(itertools.islice(items, _ROWS))
     fields = _fields_of(head, schema)
     groups = itertools.chain([head], iter(lambda: list(itertools.islice(items, _ROWS)), []))
-    return PlainData(fields, (_from_rows(rows, fields) for rows in groups), num_rows)
+    for_table = schema is not None
+    return PlainData(fields, (_from_rows(rows, fields, for_table=for_table) for rows in groups), num_rows)
 
 
-def _batches_of(table: pa.Table | pa.RecordBatch) -> list[pa.RecordBatch]:
-    return [table] if isinstance(table, pa.RecordBatch) else table.to_batches()
+def _batches_of(table: Any) -> list[pa.RecordBatch]:
+    if isinstance(table, pa.RecordBatch):
+        return [table]
+    if not isinstance(table, pa.Table):
+        raise InvalidArgumentError(f"the first item is a table, a later one a {type(table).__name__}; give all alike")
+    batches: list[pa.RecordBatch] = table.to_batches()
+    return batches
+
+
+def _checked_row(row: Any) -> Mapping[str, Any]:
+    if not isinstance(row, Mapping):
+        raise InvalidArgumentError(
+            f"an item is a {type(row).__name__}; rows are all dictionaries, or all record batches or tables"
+        )
+    return row
 
 
 def _fields_of(rows: list[Mapping[str, Any]], schema: pa.Schema | None) -> pa.Schema:
@@ -149,7 +161,7 @@ def _fields_of(rows: list[Mapping[str, Any]], schema: pa.Schema | None) -> pa.Sc
     if schema is None:
         try:
             return pa.Table.from_pylist(rows).schema
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
             raise SchemaError(
                 f"the rows do not agree on a type: {error}; give a pa.Table, or create_table a schema"
             ) from error
@@ -159,7 +171,7 @@ def _fields_of(rows: list[Mapping[str, Any]], schema: pa.Schema | None) -> pa.Sc
     return pa.schema([*known, *strange])
 
 
-def _from_rows(rows: list[Mapping[str, Any]], fields: pa.Schema) -> pa.RecordBatch:
+def _from_rows(rows: list[Mapping[str, Any]], fields: pa.Schema, *, for_table: bool) -> pa.RecordBatch:
     known = frozenset(fields.names)
     for row in rows:
         if strange := [name for name in row if name not in known]:
@@ -167,21 +179,56 @@ def _from_rows(rows: list[Mapping[str, Any]], fields: pa.Schema) -> pa.RecordBat
                 f"a row has {strange[0]!r}, the rows before have {', '.join(fields.names)}; "
                 "give every row the same names"
             )
-    columns = [_values(field, [row.get(field.name) for row in rows]) for field in fields]
+    columns = [_values(field, [row.get(field.name) for row in rows], for_table=for_table) for field in fields]
     return pa.RecordBatch.from_arrays(columns, names=fields.names)
 
 
-def _values(field: pa.Field, values: list[Any]) -> pa.Array:
-    """Values as the column's type where they fit, else as Arrow sees them, for `conform` to tell which row is bad."""
-    data_type = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+def _values(field: pa.Field, values: list[Any], *, for_table: bool) -> pa.Array:
+    """Values as the column's type where it holds them all; else as Arrow sees them: `conform` tells the bad row."""
+    data_type = field.type.value_type if pt.is_dictionary(field.type) else field.type
+    typed = _typed(values, data_type)
+    if typed is not None:
+        return typed
+    seen = _seen(values)
+    if for_table and seen is not None and any(kind(seen.type) and kind(data_type) for kind in _KINDS):
+        return seen
+    bad = next((place for place, value in enumerate(values) if _typed([value], data_type) is None), 0)
+    raise SchemaError(f"row {bad} of these has {values[bad]!r:.80} in column {field.name!r}, which is {field.type}")
+
+
+def _typed(values: list[Any], data_type: pa.DataType) -> pa.Array | None:
+    """Values as a type that holds all of them, else None; asked for integers, Arrow makes 1 of 1.5."""
     try:
-        return pa.array(values, data_type)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-        for position, value in enumerate(values):
-            try:
-                pa.array([value], data_type)
-            except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-                raise SchemaError(
-                    f"row {position} of these has {value!r:.80} in column {field.name!r}, which is {field.type}"
-                ) from error
-        raise
+        typed = pa.array(values, data_type)
+    except _NOT_HELD:
+        return None
+    seen = _seen(values) if _can_cut(data_type) else None
+    try:
+        if seen is not None:
+            seen.cast(data_type)
+    except pa.ArrowInvalid:
+        return None
+    except (pa.ArrowTypeError, pa.ArrowNotImplementedError):  # structs of fewer fields, numbers for times
+        return typed
+    return typed
+
+
+def _seen(values: list[Any]) -> pa.Array | None:
+    """Values as Arrow sees them; None if they are not of one type."""
+    try:
+        return pa.array(values)
+    except _NOT_HELD:
+        return None
+
+
+_NOT_HELD = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError)
+_KINDS = (lambda t: bool(pt.is_integer(t) or pt.is_floating(t) or pt.is_decimal(t)), pt.is_temporal, pt.is_nested)
+
+
+def _can_cut(data_type: pa.DataType) -> bool:
+    """Whether values can become less as this type: 1.5 an integer, a microsecond a second."""
+    if pt.is_struct(data_type):
+        return any(_can_cut(field.type) for field in data_type)
+    if pt.is_list(data_type) or pt.is_large_list(data_type) or pt.is_fixed_size_list(data_type):
+        return _can_cut(data_type.value_type)
+    return bool(pt.is_integer(data_type) or pt.is_temporal(data_type))

@@ -209,7 +209,7 @@ _MEANINGS: tuple[tuple[str, type[LakehouseError], str], ...] = (
         CorruptTableError,
         _RESTORE,
     ),
-    (r"Not found: [^\n]*/_versions$", TableNotFoundError, "; the table was dropped"),
+    (r"Not found: [^\n]*\.lance/_versions$", TableNotFoundError, "; the table was dropped"),
     (r"_versions/\d+\.manifest", VersionNotFoundError, "; that version was cleaned up, or never was"),
     (r"Ref not found|Version not found|Not found: \S*/tree/", VersionNotFoundError, ""),
     (r"Dataset at path \S+ was not found", TableNotFoundError, ""),

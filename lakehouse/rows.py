@@ -7,8 +7,10 @@ ago is not missed; Lance's own retry would reuse the list of the first attempt, 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from lakehouse import commit, storage, types
@@ -220,6 +222,8 @@ def _literal(field: pa.Field, value: Any) -> str:
         raise SchemaError(not_a_value(str(value), field, values))
     if value is None and not field.nullable:
         raise SchemaError(f"{field.name!r} must not be NULL")
+    if pa.types.is_integer(field.type) and isinstance(value, float | Decimal | np.floating) and value % 1:
+        raise SchemaError(f"{field.name!r} is {field.type}, {value!r} would be cut to fit")  # Lance casts it
     if isinstance(value, list | tuple):
         return "[" + ", ".join(literal(item) for item in value) + "]"
     return literal(value)

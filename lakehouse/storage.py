@@ -2,8 +2,8 @@
 
 What users see is plain Arrow: media are ``large_binary``, categories are dictionaries. What Lance stores differs in
 three ways, all decided here: large media are blob v2 columns, inline media switch compression off (they are
-compressed already; zstd on 54 KB blobs made a lookup 3,000 times slower, lance#3983), and the key is declared as
-unenforced primary key so that concurrent upserts see each other.
+compressed already; zstd on 54 KB blobs made a lookup 3,000 times slower, lance#3983), and text where it is asked for;
+and the key is declared as unenforced primary key so that concurrent upserts see each other.
 """
 
 from __future__ import annotations

@@ -97,6 +97,8 @@ class Type:
     DictionaryType(dictionary<values=string, indices=int32, ordered=0>)
     >>> Type("video").storage
     'blob'
+    >>> Type("text", storage="uncompressed")
+    Type('text', storage='uncompressed')
     """
 
     name: str

@@ -6,13 +6,15 @@ import pickle
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from urllib.request import Request, urlopen
 
 import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from moto.server import DomainDispatcherApplication, ThreadedMotoServer, create_backend_app
+from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
 import lakehouse as lh
@@ -24,15 +26,29 @@ from tests.seeded import pictures
 NUM_ROWS = 60
 
 
+@contextmanager
+def serving(answer):
+    """Start S3 and give what opens it; `answer` takes moto and each request."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every request
+    moto = DomainDispatcherApplication(create_backend_app)
+    with make_server("127.0.0.1", 0, partial(answer, moto), threaded=True) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield opening(f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+
+
 @pytest.fixture(scope="module")
 def options():
-    """Start S3 and give what opens it; none of it is in the environment, so what is not handed on is not known."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every request
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    endpoint = "http://{}:{}".format(*server.get_host_and_port())
-    yield opening(endpoint)
-    server.stop()
+    """Give what opens S3; none of it is in the environment, so what is not handed on is not known."""
+    taking = threading.Lock()
+
+    def answer(moto, environ, start_response):
+        # As S3 does: moto by itself looks whether a name is there and then takes it, while others do the same.
+        with taking if "HTTP_IF_NONE_MATCH" in environ else nullcontext():
+            return moto(environ, start_response)
+
+    with serving(answer) as opens:
+        yield opens
 
 
 def opening(endpoint):
@@ -48,17 +64,14 @@ def opening(endpoint):
 
 @pytest.fixture
 def careless():
-    """Start S3 that never hears that a name may be taken; such servers exist."""
+    """Give what opens an S3 that never hears that a name may be taken; such servers exist."""
 
-    def deaf(environ, start_response):
+    def deaf(moto, environ, start_response):
         environ.pop("HTTP_IF_NONE_MATCH", None)
         return moto(environ, start_response)
 
-    moto = DomainDispatcherApplication(create_backend_app)
-    with make_server("127.0.0.1", 0, deaf, threaded=True) as server:
-        threading.Thread(target=server.serve_forever).start()
-        yield opening(f"http://127.0.0.1:{server.server_port}")
-        server.shutdown()
+    with serving(deaf) as opens:
+        yield opens
 
 
 @pytest.fixture

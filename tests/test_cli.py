@@ -216,6 +216,7 @@ def test_get_shows_a_row_and_saves_its_picture(where, pets, tmp_path):
     assert out.read_bytes() == pets.get([key])["image"][0].as_py()
     assert "wrote image" in call("get", where, key, "--save", out).stdout
     assert "/no/such" in call("get", where, key, "--save", "/no/such/folder/x.png", code=1).stderr
+    assert call("get", where, key, "--save", tmp_path, code=1).stderr == f"lakehouse: {tmp_path}: Is a directory\n"
     both = call("get", where, key, "--save", out, "--columns", "id", code=1).stderr
     assert "name the one to save" in both
     assert out.read_bytes() == pets.get([key])["image"][0].as_py()

@@ -1,3 +1,4 @@
+import datetime as dt
 import json
 import os
 import threading
@@ -43,6 +44,45 @@ def test_an_add_killed_at_any_moment_and_called_again_stores_each_item_once(tmp_
     assert len(source.read) + result.num_resumed + (1 if 5 not in source.read else 0) == 12
     assert result.num_resumed > 0 or at == "spooled.1"
     assert layout.side(table._lake).listdir("ingest/t") == []
+
+
+@pytest.mark.parametrize(
+    ("data_type", "fits", "too_much"),
+    [
+        (pa.int32(), [1, 2.0, None], [1.5, 2**40, np.float64(2.7), float("nan")]),
+        (pa.list_(pa.uint8(), 2), [[1, 2], (3, 4)], [[1.5, 2]]),
+        (pa.struct([("a", pa.int8())]), [{"a": 1}, {}], [{"a": 1.5}]),
+        (pa.timestamp("s"), [dt.datetime(2026, 1, 1)], [dt.datetime(2026, 1, 1, microsecond=7)]),
+    ],
+)
+def test_a_value_of_a_dictionary_is_stored_as_it_is_or_its_row_is_a_bad_one(lake, data_type, fits, too_much):
+    table = lake.create_table("t", schema=pa.schema([("x", data_type)]))
+    for value in too_much:
+        with pytest.raises(BadRowsError, match="row 0: 'x'"):
+            table.add([{"x": value}], progress=False)
+        assert table.add([{"x": value}, {"x": fits[0]}], on_bad_rows="skip", progress=False).num_failed == 1
+    table.delete("true")
+    table.add([{"x": value} for value in fits], progress=False)
+    assert table.to_arrow()["x"].equals(pa.chunked_array([pa.array(fits, data_type)]))
+
+
+def test_where_the_first_rows_made_the_type_a_later_fraction_is_refused_and_not_cut(lake):
+    rows = [{"x": n} for n in range(1100)] + [{"x": 1.5}]
+    with pytest.raises(SchemaError, match="has 1.5 in column 'x', which is int64"):
+        lake.create_table("t", data=rows)
+    with pytest.raises(SchemaError, match="has 1.5 in column 'x', which is int64"):
+        lake.sql("SELECT sum(x) FROM given", tables={"given": rows}).fetchall()
+    assert lake.table_names() == []
+
+
+def test_items_that_are_not_alike_are_refused(lake):
+    table = lake.create_table("t", data=[{"x": 1}])
+    for items in ([None], [{"x": 1}, pa.table({"x": [1]})], [pa.table({"x": [1]}), {"x": 1}]):
+        with pytest.raises(InvalidArgumentError, match="item is a|later one a"):
+            table.add(items, progress=False)
+    with pytest.raises(SchemaError, match="would be cut"):
+        table.update(values={"x": 1.5})
+    assert (table.to_arrow()["x"].to_pylist(), table.version) == ([1], 2)
 
 
 def test_what_fails_again_is_told_once_with_its_attempts_and_what_was_stored_meanwhile_no_more(lake):

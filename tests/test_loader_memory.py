@@ -85,6 +85,23 @@ def test_memory_over_many_narrow_rows_is_as_small(lake):
     assert measured["mb"] <= 64 + 1.5 * AHEAD * measured["batch_mb"]
 
 
+def test_rows_that_lie_strewn_are_those_asked_for(lake):
+    """In pieces, and of each piece a category has only the words that stand in it."""
+    size = 40_000
+    words = [f"w{i * 5 // size}" for i in range(size)]
+    schema = pa.schema([pa.field("x", pa.int64()), types.field("word", "category", values=sorted(set(words)))])
+    table = lake.create_table("strewn", schema=schema)
+    for half in (slice(0, size // 2), slice(size // 2, size)):
+        x = [None if i % 11 == 0 else i for i in range(size)[half]]
+        table.add(pa.table({"x": x, "word": words[half]}), progress=False)
+    drawn = np.sort(np.random.default_rng(0).choice(size, 6_000, replace=False))
+    whole = table.to_arrow()
+    for offsets in (drawn, drawn[:1], drawn[::-1], np.arange(5_000), np.repeat(drawn, 2)):
+        read = table.take(offsets)
+        assert read["x"].to_pylist() == whole["x"].take(pa.array(offsets)).to_pylist()
+        assert read["word"].to_pylist() == [words[i] for i in offsets]
+
+
 def cpu_s_per_batch(table):
     loader = Loader(table.snapshot(), LoaderOptions(batch_size=256, prefetch_batches=0))
     batches = iter(loader)

@@ -122,6 +122,18 @@ def test_the_verdict_is_a_function_of_what_was_measured():
 # Counts
 
 
+def test_what_is_printed_counts_in_words_and_in_fitting_units():
+    assert str(LoaderStats()) == "no batches yet"
+    seen = {"num_batches": 1, "num_rows": 1, "num_reads": 1, "elapsed_s": 0.5, "wait_s": 0.5, "read_s": 0.4}
+    assert str(LoaderStats(**seen, nbytes_read=732)) == (
+        "1 row in 1 batch, 2 rows/s, waiting 100% of the time (storage-bound); 1 read of 732 B, 732 B a row; "
+        "0 bad rows, 0 short clips"
+    )
+    many = str(LoaderStats(**seen | {"num_batches": 2, "num_rows": 2_000}, nbytes_read=3_000_000_000))
+    assert "2,000 rows in 2 batches" in many
+    assert "3.00 GB, 1.50 MB a row" in many
+
+
 def test_reads_and_bytes_are_told_by_the_row(large):
     one = loader(large, where="x < 48")
     list(one)
@@ -194,5 +206,5 @@ def test_of_several_ranks_the_first_one_shows_it(lake):
 
 
 def test_short_clips_are_told():
-    assert "2 short clips" in str(LoaderStats(num_short_clips=2))
+    assert "2 short clips" in str(LoaderStats(num_batches=1, num_short_clips=2))
     assert Clip(1).short == "repeat"

@@ -147,6 +147,16 @@ def test_a_column_that_may_hold_nulls_is_told_from_one_that_cannot(lake, clips, 
     assert may_be_null(lake.open_table("pets@exp").snapshot(), "image")  # its files lie elsewhere
 
 
+def test_nulls_of_media_in_files_of_the_legacy_format_are_lances_to_find(lake):
+    media = pa.schema([types.field("id", "string"), types.field("image", "image")])
+    data = pa.Table.from_pylist([{"id": "a", "image": b"1"}, {"id": "b", "image": None}], media)
+    lance.write_dataset(data, f"{lake.uri}/old.lance", data_storage_version="legacy")
+    assert lake.sql("SELECT id FROM old WHERE image IS NULL").fetchall() == [("b",)]
+    assert lake.sql("SELECT count(image), count(*) FROM old").fetchall() == [(1, 2)]
+    with lake.duckdb("old") as con:
+        assert con.sql("SELECT count(image) FROM old").fetchall() == [(1,)]
+
+
 def test_a_view_stays_at_its_version(lake, pets):
     with lake.duckdb() as con:
         pets.delete("true")

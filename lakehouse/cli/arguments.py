@@ -98,7 +98,7 @@ def as_options(text: str, options: Mapping[str, str]) -> str:
 
     def option(found: re.Match[str]) -> str:
         name, word = found.groups()
-        return " ".join([options[name], *([word] if word else [])]) if name in options else found[0]
+        return f"{options[name]} {word or ''}".rstrip() if name in options else found[0]
 
     return _ARGUMENT.sub(option, text)
 

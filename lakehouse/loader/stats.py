@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from lakehouse.units import format_nbytes
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -97,13 +99,20 @@ class LoaderStats:
         return "storage" if self.read_s / self.num_readers > self.decode_s / self.num_threads else "decode"
 
     def __str__(self) -> str:
+        if not self.num_batches:
+            return "no batches yet"
         queue = "" if self.queue_fill is None else f", queue {self.queue_fill:.0%} full"
         return (
-            f"{self.num_rows:,} rows in {self.num_batches:,} batches, {self.rows_per_s:,.0f} rows/s, "
-            f"waiting {self.stall_share:.0%} of the time ({self.verdict}-bound){queue}; "
-            f"{self.num_reads:,} reads of {self.nbytes_read / 1e6:,.1f} MB, {self.nbytes_per_row:,.0f} bytes a row; "
-            f"{self.num_bad_rows:,} bad rows, {self.num_short_clips:,} short clips"
+            f"{_counted(self.num_rows, 'row')} in {_counted(self.num_batches, 'batch', 'batches')}, "
+            f"{self.rows_per_s:,.0f} rows/s, waiting {self.stall_share:.0%} of the time ({self.verdict}-bound){queue}; "
+            f"{_counted(self.num_reads, 'read')} of {format_nbytes(self.nbytes_read)}, "
+            f"{format_nbytes(round(self.nbytes_per_row))} a row; "
+            f"{_counted(self.num_bad_rows, 'bad row')}, {_counted(self.num_short_clips, 'short clip')}"
         )
+
+
+def _counted(number: int, thing: str, things: str | None = None) -> str:
+    return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"
 
 
 class Meter:

@@ -46,7 +46,7 @@ def known(snapshot: Snapshot, *, remember: bool = False) -> Suspicion:
     remember
         Whether to keep what was read of the log, so that nobody reads it again.
     """
-    watched = [_watched(snapshot, feature) for feature in snapshot.features.values()]
+    watched = _watched(snapshot)
     if not watched:
         return Suspicion(snapshot.version)
     with translated(f"reading the log of {snapshot.name!r}"):
@@ -217,16 +217,16 @@ def _row_ids(dataset: Any, fragments: Collection[int] | None = None) -> RowIds:
     return union(RowIds.of(batch[reads.ROW_ID]) for batch in scanner.to_batches())
 
 
-def _watched(snapshot: Snapshot, feature: Feature) -> Watched:
+def _watched(snapshot: Snapshot) -> list[Watched]:
     stored = commit.stored_ids(snapshot.dataset)
-    names = (*input_names(feature, snapshot.field_ids), *feature.columns, feature.stamp)
-    return Watched(
-        feature.token,
-        feature.since,
-        frozenset(feature.inputs),
-        frozenset(feature.inputs).union(*(stored[name] for name in names)),
-        snapshot.field_ids[feature.stamp],
-    )
+
+    def one(feature: Feature) -> Watched:
+        names = (*input_names(feature, snapshot.field_ids), *feature.columns, feature.stamp)
+        inputs = frozenset(feature.inputs)
+        everything = inputs.union(*(stored[name] for name in names))
+        return Watched(feature.token, feature.since, inputs, everything, snapshot.field_ids[feature.stamp])
+
+    return [one(feature) for feature in snapshot.features.values()]
 
 
 def _nothing(watched: Iterable[Watched]) -> Suspicion:

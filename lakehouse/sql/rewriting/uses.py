@@ -124,7 +124,7 @@ class _Uses:
             self.all |= node["ref_type"] == "NATURAL"
             self.names |= self.media & {name.casefold() for name in node["using_columns"]}
         elif kind == "SET_OPERATION_NODE":
-            passes = passes and node["setop_all"] and node["setop_type"].startswith("UNION")
+            passes = False  # row ids of two places do not go into one column, nor do row ids and bytes
             self._by_position(node, [])
         elif kind == "RECURSIVE_CTE_NODE":
             passes = False

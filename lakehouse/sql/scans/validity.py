@@ -34,8 +34,8 @@ def may_be_null(snapshot: Snapshot, column: str) -> bool:
 def _is_whole(snapshot: Snapshot, field_id: int) -> bool:
     for fragment in snapshot.dataset.get_fragments():
         files = [file for file in fragment.metadata.files if field_id in file.fields]
-        if not files or any(file.base_id is not None for file in files):
-            return False  # not filled yet; or lying elsewhere, as what a branch has from the main line
+        if not files or any(file.base_id is not None or not file.column_indices for file in files):
+            return False  # not filled yet; lying elsewhere, as what a branch has from the main line; of legacy format
         if not all(_has_all(snapshot, file, field_id) for file in files):
             return False
     return True

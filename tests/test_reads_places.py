@@ -51,7 +51,7 @@ def read_by_place(table, row_ids, column="image"):
     snapshot = table.snapshot()
     ids = np.asarray(row_ids, np.uint64)
     addresses = reads.row_addresses(snapshot, ids)
-    located = Places(snapshot, column).locate(np.tile(ids, 50), np.tile(addresses, 50))  # so many rows always pay
+    located = Places(snapshot, column).locate(np.tile(ids, 50), np.tile(addresses, 50), more_follow=True)
     if located is None:
         return None
     cells = located.array().to_pylist()
@@ -200,14 +200,15 @@ def test_a_few_rows_and_tables_of_other_machines_are_lances(table):
     assert module.places(table.snapshot(), ["image"], 3) == {}
 
 
-def test_places_are_read_when_the_rows_asked_for_are_larger_by_far(lake):
+@pytest.mark.parametrize(("more_follow", "num_by_lance"), [(True, 1), (False, 7)])
+def test_places_are_read_when_the_rows_asked_for_are_larger_by_far(lake, more_follow, num_by_lance):
     table = lake.create_table("t", schema=SCHEMA)
-    add(table, 0, values([500] * 1_000))
+    add(table, 0, values([500] * 1_000))  # four bytes tell where each lies; 20 rows are two and a half times as many
     snapshot = table.snapshot()
     where, ids = Places(snapshot, "image"), np.arange(20, dtype=np.uint64)
     addresses = reads.row_addresses(snapshot, ids)
-    found = [where.locate(ids, addresses) is not None for _ in range(8)]
-    assert found == [False] + [True] * 7  # 40 rows of 500 bytes are five times the four that tell of each of 1,000
+    found = [where.locate(ids, addresses, more_follow=more_follow) is not None for _ in range(9)]
+    assert found == [False] * num_by_lance + [True] * (9 - num_by_lance)
 
 
 def test_places_of_long_tables_are_not_held(table, monkeypatch):
@@ -228,7 +229,7 @@ def data_file(table):
 def read_again(request, table):
     """Find the values of all rows and read them, and give what reads them once more."""
     snapshot, ids = table.snapshot(), np.arange(120, dtype=np.uint64)
-    located = Places(snapshot, "image").locate(ids, reads.row_addresses(snapshot, ids))
+    located = Places(snapshot, "image").locate(ids, reads.row_addresses(snapshot, ids), more_follow=True)
 
     def read():
         if request.param == "one by one":
@@ -254,7 +255,7 @@ def test_a_file_whose_bytes_changed_is_an_error(table, read_again):
 
 def test_a_file_that_is_gone_and_not_held_open_any_more_is_an_error(table):
     snapshot, ids = table.snapshot(), np.arange(120, dtype=np.uint64)
-    located = Places(snapshot, "image").locate(ids, reads.row_addresses(snapshot, ids))
+    located = Places(snapshot, "image").locate(ids, reads.row_addresses(snapshot, ids), more_follow=True)
     assert located is not None
     data_file(table).unlink()
     with pytest.raises(CorruptTableError, match=r"is gone; restore it"):

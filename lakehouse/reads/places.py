@@ -38,7 +38,8 @@ _FEWEST_ROWS = 16  # fewer do not pay for a footer, a millisecond
 _MAX_NBYTES = 32 << 20  # of places, 4 bytes a row; what lies in more files is read by Lance
 _MAX_OPEN_FILES = 256
 _TOLD_NBYTES = 4  # what tells where a value lies, in the table of a page
-_WORTH = 5  # bytes asked for of a byte of that: a fifth more is read at most, and less with every row that follows
+# Bytes asked for of a byte of that: a twentieth more is read at most, a fifth where more rows follow and need it too.
+_WORTH, _WORTH_MORE = 20, 5
 
 _known: WeakKeyDictionary[Snapshot, dict[str, Places]] = WeakKeyDictionary()
 
@@ -81,17 +82,20 @@ class Places:
         self._lock = Lock()
         self._held_open: Callable[[str], DataFile] = lru_cache(_MAX_OPEN_FILES)(DataFile)
 
-    def locate(self, row_ids: RowIds, addresses: RowIds) -> Located | None:
+    def locate(self, row_ids: RowIds, addresses: RowIds, *, more_follow: bool) -> Located | None:
         """Find the values of rows, order and repeats kept; None where Lance has to read them.
 
         Parameters
         ----------
         row_ids, addresses
             The rows, and where Lance says that they lie: fragment and offset in one number.
+        more_follow
+            Whether other rows are read after these, as in an epoch.
         """
+        worth = _WORTH_MORE if more_follow else _WORTH
         fragments, owner, counts = np.unique(addresses >> np.uint64(32), return_inverse=True, return_counts=True)
         with self._lock:
-            found = [self._file(*each) for each in zip(fragments.tolist(), counts.tolist(), strict=True)]
+            found = [self._file(*each, worth) for each in zip(fragments.tolist(), counts.tolist(), strict=True)]
         files = [file for file in found if file is not None]
         if len(files) < len(fragments):
             return None
@@ -118,11 +122,11 @@ class Places:
         with self._lock:
             self._files.update({fragment: None for fragment, file in self._files.items() if file in files})
 
-    def _file(self, fragment_id: int, num_rows: int) -> PagedFile | None:
+    def _file(self, fragment_id: int, num_rows: int, worth: int) -> PagedFile | None:
         if fragment_id not in self._files:
             fragment = self._fragment(fragment_id)
             self._num_asked[fragment_id] += num_rows
-            if not _pays(fragment, self._num_asked[fragment_id]):
+            if not _pays(fragment, self._num_asked[fragment_id], worth):
                 return None
             file = self._found(fragment.metadata)
             self._nbytes += file.nbytes if file else 0
@@ -142,8 +146,8 @@ class Places:
         return PagedFile.read(f"{self._folder}/{files[0].path}", column, files[0].file_size_bytes)
 
 
-def _pays(fragment: Any, num_asked: int) -> bool:
+def _pays(fragment: Any, num_asked: int, worth: int) -> bool:
     """Whether the rows asked for so far are several times larger than what tells where all lie, which is read first."""
     num_rows = int(fragment.physical_rows)
     nbytes = sum(int(file.file_size_bytes or 0) for file in fragment.metadata.files)
-    return num_asked * nbytes >= _WORTH * _TOLD_NBYTES * num_rows**2
+    return num_asked * nbytes >= worth * _TOLD_NBYTES * num_rows**2

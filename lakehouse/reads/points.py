@@ -62,7 +62,7 @@ def take_row_ids(
     if len(ids) == 0:
         return schema_of(snapshot, names).empty_table()
     sizes.check_rows(snapshot, names, ids, max_media_nbytes)
-    read, located = _read(snapshot, ids, names)
+    read, located = _read(snapshot, ids, names, more_follow=False)
     if not names:
         return pa.table({ROW_ID: ids}).select([])
     return finished(read | _read_whole(snapshot, ids, located), snapshot, names)
@@ -89,7 +89,7 @@ def locate_row_ids(
     names, ids = snapshot.columns(columns), _checked(snapshot, row_ids)
     if len(ids) == 0:
         return schema_of(snapshot, names).empty_table(), {}
-    read, located = _read(snapshot, ids, names)
+    read, located = _read(snapshot, ids, names, more_follow=True)
     return finished(read, snapshot, [name for name in names if name not in located]), located
 
 
@@ -101,7 +101,7 @@ def _checked(snapshot: Snapshot, row_ids: Sequence[int] | RowIds) -> RowIds:
 
 
 def _read(
-    snapshot: Snapshot, ids: RowIds, names: Sequence[str]
+    snapshot: Snapshot, ids: RowIds, names: Sequence[str], *, more_follow: bool
 ) -> tuple[dict[str, pa.ChunkedArray], dict[str, Located]]:
     """Read what Lance has to read, and find the rest."""
     blobs = [name for name in names if types.is_blob(snapshot.schema.field(name))]
@@ -112,7 +112,7 @@ def _read(
     read = {name: table[name] for name in plain}
     located = {}
     for name, where in placed.items():
-        found = where.locate(ids, np.asarray(table[_ADDRESS], np.uint64))
+        found = where.locate(ids, np.asarray(table[_ADDRESS], np.uint64), more_follow=more_follow)
         if found is None:
             read[name] = _taken(snapshot, ids, [name])[name]
         else:

@@ -50,7 +50,7 @@ def stretch(
     ids = np.asarray(table[ROW_ID], np.uint64)
     read, located = {name: table[name] for name in plain}, {}
     for name, where in placed.items():
-        found = where.locate(ids, np.asarray(table[_ADDRESS], np.uint64))
+        found = where.locate(ids, np.asarray(table[_ADDRESS], np.uint64), more_follow=True)
         if found is None:
             read[name] = _scanned(snapshot, first, num_rows, [name])[name]
         else:

@@ -1,4 +1,4 @@
-"""How well an order mixes: what to expect of it, and what was found.
+"""How well an order mixes labels: what to expect of it, and what was found.
 
 The order of a shuffled epoch is judged by what it does to a table that is sorted by label, the worst there is: a
 batch of neighbours holds one label, a batch of a good shuffle holds them as a random draw does.
@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import numpy.typing as npt
 
-__all__ = ["chi_square", "expected_label_entropy", "label_entropy", "serial_correlation"]
+__all__ = ["expected_label_entropy", "label_entropy"]
 
 
 def label_entropy(labels: npt.ArrayLike, batch_size: int) -> float:
@@ -72,45 +70,3 @@ def expected_label_entropy(counts: npt.ArrayLike, batch_size: int) -> float:
         shares = times[times > 0] / drawn
         total -= repeat * float((chances[times > 0] * shares * np.log2(shares)).sum() / chances.sum())
     return total + 0.0
-
-
-def serial_correlation(order: npt.ArrayLike, lag: int = 1) -> float:
-    """Return the correlation of the rows at positions that are `lag` apart, in ``[-1, 1]``.
-
-    Of a random order it is 0, with a standard error of ``1 / sqrt(num_rows)``.
-
-    Parameters
-    ----------
-    order
-        The row at each position; shape ``(num_rows,)``.
-    lag
-        How many positions apart.
-    """
-    rows = np.asarray(order, np.float64)
-    rows = rows - rows.mean()
-    return float((rows[:-lag] * rows[lag:]).mean() / rows.var())
-
-
-def chi_square(orders: Iterable[npt.ArrayLike], num_rows: int, num_bins: int) -> float:
-    """Return chi² by degree of freedom of which part of the table comes in which part of an epoch.
-
-    Of random orders it is 1, with a standard deviation of about ``sqrt(2) / (num_bins - 1)``.
-
-    Parameters
-    ----------
-    orders
-        The row at each position, epoch by epoch; each shape ``(num_positions,)``, in ``[0, num_rows)``.
-    num_rows
-        Rows of the table, 2 or more.
-    num_bins
-        Into how many parts table and epoch are cut, at most `num_rows`.
-    """
-    seen, expected = np.zeros((2, num_bins, num_bins))
-    sizes = np.bincount(np.arange(num_rows) * num_bins // num_rows)
-    for order in orders:
-        rows = np.asarray(order, np.int64)
-        when = np.arange(len(rows)) * num_bins // len(rows)
-        np.add.at(seen, (when, rows * num_bins // num_rows), 1)
-        expected += np.outer(np.bincount(when, minlength=num_bins), sizes / num_rows)
-    # Each row comes once, so the counts vary a little less than independent ones.
-    return float(((seen - expected) ** 2 / expected).sum() * (num_rows - 1) / num_rows / (num_bins - 1) ** 2)

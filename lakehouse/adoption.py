@@ -1,8 +1,8 @@
 """A table made by LanceDB, copied once into one whose rows keep their identity when they move.
 
 LanceDB creates tables without stable row ids, old ones in a format that takes no new columns; nothing changes that
-later. The original is moved aside, not
-deleted; of the three steps (copy, move aside, move in) each can be killed and the next call goes on.
+later. The original is moved aside, not deleted; of the three steps (copy, move aside, move in) each can be killed and
+the next call goes on.
 """
 
 from __future__ import annotations

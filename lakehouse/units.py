@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["format_interval", "format_nbytes"]
+__all__ = ["count", "format_interval", "format_nbytes"]
 
 _UNITS = ("kB", "MB", "GB", "TB")
+
+
+def count(n: int, noun: str) -> str:
+    """Write a number with its noun.
+
+    Examples
+    --------
+    >>> count(1, "row"), count(1204, "row"), count(2, "index"), count(3, "batch")
+    ('1 row', '1,204 rows', '2 indexes', '3 batches')
+    """
+    plural = noun + ("es" if noun.endswith(("x", "ch")) else "s")
+    return f"{n:,} {noun if n == 1 else plural}"
 
 
 def format_nbytes(nbytes: int) -> str:

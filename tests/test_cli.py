@@ -185,7 +185,9 @@ def test_a_branch_is_read_by_its_name(where, pets):
     lance.dataset(pets.uri).create_branch("exp").delete("true")
     assert called("info", f"{where}@exp")["num_rows"] == 0
     assert called("info", where)["num_rows"] == 20
-    assert "no tag 'exq'" in call("info", f"{where}@exq", code=1).stderr
+    refused = call("info", f"{where}@exq", code=1).stderr
+    assert "no tag 'exq'" in refused
+    assert "no branch 'exq' of table 'pets'; it has exp" in refused
 
 
 def test_head_shows_rows_in_order_and_sizes_of_media(where, pets):

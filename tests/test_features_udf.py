@@ -67,6 +67,13 @@ def test_parameters_with_a_default_are_no_inputs_unless_named():
     assert outcome.arrays["f"].to_pylist() == [2, 4]
 
 
+def test_a_date_that_python_has_no_room_for_fails_its_row_alone():
+    days = pa.array([0, 2**31 - 2], pa.int32()).cast(pa.date32())
+    outcome = call_rows(udf(pa.int64(), inputs=["day"])(lambda day: day.year), {"day": days})
+    assert outcome.arrays["<lambda>"].to_pylist() == [1970, None]
+    assert [error.row_index for error in outcome.errors] == [1]
+
+
 @pytest.mark.parametrize(
     ("options", "function", "word"),
     [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -136,11 +135,13 @@ def open_table(text: str) -> Table:
     lake, name = lh.connect(target.lake), str(target.table)
     try:
         return lake.open_table(name, version=target.version)
-    except VersionNotFoundError:
-        if isinstance(target.version, str):
-            with suppress(VersionNotFoundError):
-                return lake.open_table(name, branch=target.version)
-        raise
+    except VersionNotFoundError as no_tag:
+        if not isinstance(target.version, str):
+            raise
+        try:
+            return lake.open_table(name, branch=target.version)
+        except VersionNotFoundError as no_branch:
+            raise VersionNotFoundError(f"{no_tag}; {no_branch}") from None
 
 
 def open_newest(text: str) -> Table:

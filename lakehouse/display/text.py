@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.media.handles import Handle, Text
-from lakehouse.units import format_nbytes
+from lakehouse.units import count, format_nbytes
 
 if TYPE_CHECKING:
     from lakehouse.info import Outline
@@ -17,18 +17,6 @@ __all__ = ["MAX_CHARS", "count", "format_nbytes", "format_value", "summary", "ta
 
 MAX_CHARS = 120
 _MAX_NUMBERS = 4
-
-
-def count(n: int, noun: str) -> str:
-    """Write a number with its noun.
-
-    Examples
-    --------
-    >>> count(1, "row"), count(1204, "row"), count(2, "index")
-    ('1 row', '1,204 rows', '2 indexes')
-    """
-    plural = noun + ("es" if noun.endswith("x") else "s")
-    return f"{n:,} {noun if n == 1 else plural}"
 
 
 def format_value(value: Any, max_chars: int = MAX_CHARS) -> str:

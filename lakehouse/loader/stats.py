@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from lakehouse.units import format_nbytes
+from lakehouse.units import count, format_nbytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,16 +103,12 @@ class LoaderStats:
             return "no batches yet"
         queue = "" if self.queue_fill is None else f", queue {self.queue_fill:.0%} full"
         return (
-            f"{_counted(self.num_rows, 'row')} in {_counted(self.num_batches, 'batch', 'batches')}, "
+            f"{count(self.num_rows, 'row')} in {count(self.num_batches, 'batch')}, "
             f"{self.rows_per_s:,.0f} rows/s, waiting {self.stall_share:.0%} of the time ({self.verdict}-bound){queue}; "
-            f"{_counted(self.num_reads, 'read')} of {format_nbytes(self.nbytes_read)}, "
+            f"{count(self.num_reads, 'read')} of {format_nbytes(self.nbytes_read)}, "
             f"{format_nbytes(round(self.nbytes_per_row))} a row; "
-            f"{_counted(self.num_bad_rows, 'bad row')}, {_counted(self.num_short_clips, 'short clip')}"
+            f"{count(self.num_bad_rows, 'bad row')}, {count(self.num_short_clips, 'short clip')}"
         )
-
-
-def _counted(number: int, thing: str, things: str | None = None) -> str:
-    return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"
 
 
 class Meter:

@@ -112,7 +112,8 @@ class Todo:
 
     def _scan(self, fragments: Sequence[Any]) -> Iterator[tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]]:
         """Yield ids and addresses of rows to fill."""
-        rest, lost = list[Any](), list[Any]()
+        rest: list[Any] = []
+        lost: list[Any] = []
         for fragment in fragments:
             is_lost = self._options.includes_missing and lost_values(self._feature, self._fields.absent(fragment))
             (lost if is_lost else rest).append(fragment)

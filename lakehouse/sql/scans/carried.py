@@ -185,10 +185,8 @@ class _Rows:
         snapshot = next(iter(together.sources.values())).snapshot
         columns = list(dict.fromkeys(source.column for source in together.sources.values()))
         read = _read(snapshot, np.asarray(unique), columns, max_media_nbytes)
-        if unique.equals(together.ids):
-            return cls(
-                len(unique), read, None
-            )  # as they are: whole tables are asked for, and each copy holds them once more
+        if unique.equals(together.ids):  # as they are: whole tables are asked for, and a copy holds them once more
+            return cls(len(unique), read, None)
         return cls(len(together.ids), read.combine_chunks(), pc.index_in(together.ids, value_set=unique))
 
     def values(self, source: Carried, left: int) -> pa.ChunkedArray:
